@@ -1,0 +1,63 @@
+// Channel: one way of carrying a session's packets to its peer (CSTP over TLS; later DTLS).
+//
+// common/tunnel is the module that server and client share: channels, the queue before them, what
+// keeps them alive, and the packet loop between the TUN and them. It runs on one loop (one thread)
+// and shares nothing with other threads.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "common/base/bytes.h"
+#include "common/base/result.h"
+#include "common/net/packet_batch.h"
+
+namespace culvert::tunnel {
+
+// How a channel ended.
+struct ChannelEnd {
+  enum class Kind {
+    kPeerEnded,  // a DISCONNECT or TERMINATE frame: the peer wants the session to be over
+    kLost,       // end of stream, reset, TLS error: the session may come back on a new connection
+    kDead,       // no sign of life for too long; as kLost
+    kProtocol,   // the peer broke the framing
+    kClosed,     // we ended it ourselves, as asked
+  };
+  Kind kind = Kind::kLost;
+  std::string text;             // for the log and the user; may hold the peer's words: escape it
+  std::optional<uint8_t> code;  // the reason byte of a DISCONNECT frame
+};
+
+class Channel;
+
+class ChannelObserver {
+ public:
+  virtual ~ChannelObserver() = default;
+  // Packets from the peer, not yet checked. The batch is the channel's: valid during the call.
+  virtual void on_packets(Channel& channel, net::PacketBatch& batch) = 0;
+  // A DPD answer came: the peer's tunnel end is alive.
+  virtual void on_alive(Channel& /*channel*/) {}
+  // The last call. The channel may be destroyed in it.
+  virtual void on_channel_end(Channel& channel, const ChannelEnd& end) = 0;
+};
+
+class Channel {
+ public:
+  virtual ~Channel() = default;
+
+  // Takes what it can at once and queues or drops (and counts) the rest; never blocks.
+  // REQUIRES: kChannelHeadroom writable bytes before each packet; they are overwritten.
+  virtual void send(std::span<const MutableBytes> packets) = 0;
+  // Liveness and queue upkeep; called about twice a second.
+  virtual void tick() = 0;
+  // Asks the peer for a sign of life now; on_alive() follows.
+  virtual void probe() = 0;
+  [[nodiscard]] virtual std::string_view name() const = 0;
+};
+
+// What the hungriest channel writes before a packet (a CSTP header).
+constexpr size_t kChannelHeadroom = 8;
+
+}  // namespace culvert::tunnel

@@ -1,0 +1,116 @@
+// CstpChannel: the session's packets as CSTP frames in a TLS connection.
+//
+// Sending: one frame, one TLS record (stock peers drop or die otherwise, openconnect-protocol 5.1);
+// the records of a batch leave in one write(2). What the socket does not take waits in a FlowQueue,
+// and TCP_NOTSENT_LOWAT keeps the kernel's own unsent part short, so that the queue that can drop
+// wisely is ours. Receiving: one read brings many records; frames are taken from the byte stream,
+// so that a peer may cut them as it likes.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/base/unique_fd.h"
+#include "common/loop/loop.h"
+#include "common/loop/poll.h"
+#include "common/net/packet_batch.h"
+#include "common/tls/tls_session.h"
+#include "common/tunnel/channel.h"
+#include "common/tunnel/flow_queue.h"
+#include "common/tunnel/liveness.h"
+#include "common/tunnel/stats.h"
+#include "common/wire/cstp.h"
+
+namespace culvert::tunnel {
+
+// What the channels of one thread share: scratch memory used within one call, and the pool.
+// Must outlive the channels.
+struct ChannelScratch {
+  // max_queued_packets bounds the memory of all queues of the thread together.
+  explicit ChannelScratch(size_t max_packet, size_t max_queued_packets = 1U << 16);
+
+  std::vector<std::byte> received;  // ciphertext of one read
+  net::PacketBatch inbound;         // frames of one read
+  PacketPool pool;                  // queued packets of all sessions
+};
+
+struct CstpOptions {
+  Liveness::Options liveness;
+  FlowQueue::Limits queue;
+};
+
+class CstpChannel final : public Channel {
+ public:
+  // Takes over the connected, non-blocking socket and the TLS session that spoke CONNECT on it.
+  // The counters and everything referred to must outlive the channel.
+  CstpChannel(loop::Loop& loop, ChannelScratch& scratch, UniqueFd socket,
+              std::unique_ptr<tls::TlsSession> tls, const CstpOptions& options,
+              ChannelObserver& observer, Counters& counters);
+  ~CstpChannel() override;
+
+  // Begins to listen. `leftover`: decrypted bytes that followed the CONNECT exchange. The observer
+  // may hear of packets or of the end before this returns.
+  Status start(Bytes leftover);
+
+  void send(std::span<const MutableBytes> packets) override;
+  void tick() override;
+  void probe() override;
+  [[nodiscard]] std::string_view name() const override { return "tls"; }
+
+  // Sends a DISCONNECT frame with the given reason byte and text, then closes; on_channel_end
+  // (kClosed, with the text) follows when the peer has closed too, or after two seconds.
+  void disconnect(uint8_t code, std::string_view text);
+  // Closes without a DISCONNECT frame: "come back". on_channel_end (kClosed) follows as above.
+  void close(std::string_view text);
+
+  [[nodiscard]] const tls::TlsSession& tls() const { return *tls_; }
+  [[nodiscard]] size_t queued_bytes() const { return queue_.bytes(); }
+
+ private:
+  enum class State { kOpen, kClosing, kEnded };
+
+  void on_ready(unsigned ready, int error);
+  // Each of these returns false once the channel has ended (and may be gone).
+  bool receive();
+  bool take_records();
+  bool take_record(Bytes record);
+  bool take_stream(Bytes bytes);
+  bool take_frame(uint8_t type, Bytes payload);
+  bool take_data(Bytes payload);
+  void deliver();
+
+  [[nodiscard]] bool has_room() const;
+  void seal(MutableBytes packet);
+  void enqueue(Bytes packet);
+  void count_queue_drops();
+  void refill();
+  void flush();
+  void send_control(wire::CstpType type, Bytes payload);
+  void fail_later(std::string text);
+
+  void begin_closing(std::string_view text);
+  void shut_down_sending();
+  void end(ChannelEnd::Kind kind, std::string text, std::optional<uint8_t> code = {});
+
+  loop::Loop& loop_;
+  ChannelScratch& scratch_;
+  ChannelObserver& observer_;
+  Counters& counters_;
+  UniqueFd socket_;
+  std::unique_ptr<tls::TlsSession> tls_;
+  loop::Poll poll_;
+  FlowQueue queue_;
+  FlowQueue::Drops counted_drops_;
+  Liveness liveness_;
+  std::vector<std::byte> partial_;        // the beginning of a frame whose rest has not come
+  std::vector<std::byte> control_frame_;  // scratch of send_control()
+  std::optional<std::string> failure_;    // a send error that is still to be reported
+  State state_ = State::kOpen;
+  bool blocked_ = false;      // the socket took less than offered; waiting for writability
+  bool half_closed_ = false;  // our sending side is shut down
+  std::string closing_text_;
+  TimePoint closing_deadline_{};
+};
+
+}  // namespace culvert::tunnel

@@ -1,0 +1,46 @@
+// Path MTU arithmetic: what fits into what. Pure.
+// The formulas are those of the installed base (openconnect-compatible servers), so that both sides
+// come to the same number: link MTU minus IP, UDP and DTLS overhead, minus the type byte.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "common/base/address.h"
+#include "common/base/strong.h"
+
+namespace culvert::tunnel {
+
+constexpr uint16_t kMinIpv6Mtu = 1280;      // RFC 8200 section 5
+constexpr uint16_t kMinIpv4Mtu = 576;       // RFC 791: every host must accept this much
+constexpr uint16_t kDefaultLinkMtu = 1500;  // Ethernet
+
+// Bytes that an AES-GCM DTLS 1.2 record adds (13 header, 8 explicit nonce, 16 tag), and the packet
+// type byte inside it.
+constexpr uint16_t kDtlsRecordOverhead = 37;
+constexpr uint16_t kPacketTypeByte = 1;
+
+[[nodiscard]] constexpr uint16_t ip_header_size(Family family) {
+  return family == Family::kV4 ? 20 : 40;
+}
+constexpr uint16_t kUdpHeaderSize = 8;
+
+struct MtuInput {
+  uint16_t link_mtu = kDefaultLinkMtu;    // ours: configuration or device
+  std::optional<uint16_t> peer_base_mtu;  // X-CSTP-Base-MTU: the peer's path MTU
+  std::optional<uint16_t> peer_mtu;       // X-CSTP-MTU: wanted tunnel MTU; used without the above
+  Family outer = Family::kV4;             // of the connection between the two
+  bool dtls = false;                      // a UDP channel will be offered
+  bool inner_ipv6 = false;                // an IPv6 address is assigned inside
+};
+
+struct MtuPlan {
+  uint16_t base_mtu;  // X-CSTP-Base-MTU of the answer
+  Mtu tunnel_mtu;     // X-CSTP-MTU of the answer, and of the session's routes
+};
+
+// Never below 1280 with IPv6 inside, never below 576 otherwise: what does not fit into one datagram
+// then travels over TLS, where size does not matter.
+[[nodiscard]] MtuPlan plan_mtu(const MtuInput& input);
+
+}  // namespace culvert::tunnel

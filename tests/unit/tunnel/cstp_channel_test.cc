@@ -1,0 +1,364 @@
+// Two channels joined by a socket pair and real TLS, on one loop; and one channel whose peer is the
+// test itself, which sends whatever frames it likes.
+#include "common/tunnel/cstp_channel.h"
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <functional>
+
+#include "common/loop/timer.h"
+#include "common/tls/issue.h"
+#include "common/tls/peer_policy.h"
+
+namespace culvert::tunnel {
+namespace {
+
+using namespace std::chrono_literals;
+using tls::TlsSession;
+using wire::CstpType;
+
+struct TlsPair {
+  std::unique_ptr<TlsSession> server, client;
+};
+
+// Certificates are made once: a key costs a millisecond, a handshake three.
+class Credentials {
+ public:
+  Credentials() {
+    now_ = wall_now();
+    ca_key_ = tls::generate_key().value();
+    tls::IssueRequest ca;
+    ca.common_name = "Test CA";
+    ca.is_ca = true;
+    ca.key_pem = &ca_key_;
+    ca_ = sign(ca);
+    server_ = config(tls::Role::kServer, tls::Purpose::kServerAuth);
+    client_ = config(tls::Role::kClient, tls::Purpose::kClientAuth);
+  }
+
+  TlsPair handshake() const {
+    TlsPair pair{TlsSession::create(server_).value(),
+                 TlsSession::create(client_, "vpn.example.com").value()};
+    const auto pump = [](TlsSession& from, TlsSession& to) {
+      const Bytes out = from.pending_output();
+      const std::vector<std::byte> wire(out.begin(), out.end());
+      from.consume_output(wire.size());
+      if (!wire.empty()) to.feed(wire);
+      return to.handshake();
+    };
+    (void)pair.client->handshake();
+    for (int i = 0; i < 10; ++i) {
+      (void)pump(*pair.client, *pair.server);
+      (void)pump(*pair.server, *pair.client);
+    }
+    EXPECT_TRUE(pair.client->handshake_done() && pair.server->handshake_done());
+    return pair;
+  }
+
+ private:
+  std::string sign(tls::IssueRequest& request) const {
+    request.not_before = now_ - 1h;
+    request.not_after = now_ + 24h;
+    return tls::issue_certificate(request).value();
+  }
+
+  std::shared_ptr<const tls::TlsConfig> config(tls::Role role, tls::Purpose purpose) const {
+    tls::TlsOptions options;
+    options.role = role;
+    options.private_key_pem = tls::generate_key().value();
+    tls::IssueRequest request;
+    request.common_name = "end entity";
+    request.dns_names = {"vpn.example.com"};
+    request.purposes = {purpose};
+    request.key_pem = &options.private_key_pem;
+    request.issuer = tls::Issuer{ca_, &ca_key_};
+    options.certificate_chain_pem = sign(request);
+    options.trusted_ca_pem = ca_;
+    return tls::TlsConfig::build(options).value();
+  }
+
+  WallTime now_;
+  Secret ca_key_;
+  std::string ca_;
+  std::shared_ptr<const tls::TlsConfig> server_, client_;
+};
+
+const Credentials& credentials() {
+  static const Credentials instance;
+  return instance;
+}
+
+struct Recorder final : ChannelObserver {
+  void on_packets(Channel& /*channel*/, net::PacketBatch& batch) override {
+    for (const MutableBytes packet : batch.packets()) {
+      packets.emplace_back(packet.begin(), packet.end());
+      bytes += packet.size();
+    }
+  }
+  void on_alive(Channel& /*channel*/) override { ++alive; }
+  void on_channel_end(Channel& /*channel*/, const ChannelEnd& e) override { end = e; }
+
+  std::vector<std::vector<std::byte>> packets;
+  size_t bytes = 0;
+  int alive = 0;
+  std::optional<ChannelEnd> end;
+};
+
+// A packet of `size` bytes with headroom, of flow `flow`, as IPv4.
+struct Packet {
+  explicit Packet(size_t size, uint8_t tag = 1) : memory(kChannelHeadroom + size) {
+    memory[kChannelHeadroom] = std::byte{0x45};
+    if (size > 1) memory.back() = std::byte{tag};
+  }
+  MutableBytes span() { return MutableBytes(memory).subspan(kChannelHeadroom); }
+  std::vector<std::byte> memory;
+};
+
+class CstpChannelTest : public testing::Test {
+ protected:
+  CstpChannelTest() : tls(credentials().handshake()) {
+    int fds[2];
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    ours.reset(fds[0]);
+    theirs.reset(fds[1]);
+  }
+
+  void open(const CstpOptions& options = {}) {
+    channel = std::make_unique<CstpChannel>(loop, scratch, std::move(ours), std::move(tls.server),
+                                            options, recorder, counters);
+    ASSERT_TRUE(channel->start({}));
+  }
+
+  // The other side: sends bytes as one record.
+  void peer_sends(std::string_view record) {
+    ASSERT_EQ(tls.client->write(as_bytes(record)), TlsSession::Io::kOk);
+    const Bytes out = tls.client->pending_output();
+    ASSERT_EQ(::send(theirs.get(), out.data(), out.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(out.size()));
+    tls.client->consume_output(out.size());
+  }
+
+  // Everything that the channel has written, record by record.
+  std::vector<std::string> peer_reads() {
+    std::vector<std::string> records;
+    std::vector<std::byte> wire(1U << 20), plain(TlsSession::kMaxRecord);
+    for (;;) {
+      const ssize_t got = ::recv(theirs.get(), wire.data(), wire.size(), 0);
+      if (got <= 0) {
+        peer_saw_eof = got == 0;
+        return records;
+      }
+      tls.client->feed(Bytes(wire).first(static_cast<size_t>(got)));
+      for (;;) {
+        const auto read = tls.client->read(plain);
+        if (read.io != TlsSession::Io::kOk) break;
+        records.emplace_back(as_text(Bytes(plain).first(read.size)));
+      }
+    }
+  }
+
+  void run_until(const std::function<bool()>& condition, Duration limit = 5s) {
+    loop::Timer poll(loop), deadline(loop);
+    bool late = false;
+    poll.start_repeating(1ms, [&] {
+      if (condition()) loop.stop();
+    });
+    deadline.start(limit, [&] {
+      late = true;
+      loop.stop();
+    });
+    loop.run();
+    EXPECT_FALSE(late) << "the condition was not met in time";
+  }
+
+  static std::string frame(CstpType type, std::string_view payload) {
+    std::string out(wire::kCstpHeaderSize, '\0');
+    wire::write_cstp_header(std::as_writable_bytes(std::span(out)), type, payload.size());
+    return out + std::string(payload);
+  }
+
+  TlsPair tls;
+  UniqueFd ours, theirs;
+  loop::Loop loop;
+  ChannelScratch scratch{16U << 10};
+  Recorder recorder;
+  Counters counters;
+  std::unique_ptr<CstpChannel> channel;
+  bool peer_saw_eof = false;
+};
+
+TEST_F(CstpChannelTest, EachPacketIsOneFrameInOneRecord) {
+  open();
+  Packet a(100), b(1400, 2), c(60, 3);
+  const MutableBytes batch[] = {a.span(), b.span(), c.span()};
+  channel->send(batch);
+  const auto records = peer_reads();
+  ASSERT_EQ(records.size(), 3U);
+  for (size_t i = 0; i < 3; ++i)
+    EXPECT_EQ(records[i], frame(CstpType::kData, as_text(batch[i]))) << i;
+  EXPECT_EQ(counters.tx_packets, 3U);
+  EXPECT_EQ(counters.tx_bytes, 1560U);
+}
+
+TEST_F(CstpChannelTest, ReadsFramesHoweverThePeerCutsThem) {
+  open();
+  const std::string one = frame(CstpType::kData, "Eone"), two = frame(CstpType::kData, "Etwo");
+  peer_sends(one + two);
+  peer_sends(one.substr(0, 3));
+  peer_sends(one.substr(3) + two.substr(0, 9));
+  peer_sends(two.substr(9));
+  run_until([&] { return recorder.packets.size() == 4; });
+  for (size_t i = 0; i < 4; ++i)
+    EXPECT_EQ(as_text(recorder.packets[i]), i % 2 == 0 ? "Eone" : "Etwo");
+}
+
+TEST_F(CstpChannelTest, AnswersADpdRequestWithItsPayload) {
+  open();
+  peer_sends(frame(CstpType::kDpdRequest, "abc"));
+  std::vector<std::string> answers;
+  run_until([&] {
+    for (auto& record : peer_reads())
+      answers.push_back(record);
+    return !answers.empty();
+  });
+  EXPECT_EQ(answers, std::vector<std::string>{frame(CstpType::kDpdResponse, "abc")});
+}
+
+TEST_F(CstpChannelTest, ReportsADpdAnswer) {
+  open();
+  channel->probe();
+  EXPECT_EQ(peer_reads(), std::vector<std::string>{frame(CstpType::kDpdRequest, "")});
+  peer_sends(frame(CstpType::kDpdResponse, ""));
+  run_until([&] { return recorder.alive == 1; });
+}
+
+TEST_F(CstpChannelTest, IgnoresKeepaliveAndUnknownTypes) {
+  open();
+  peer_sends(frame(CstpType::kKeepalive, ""));
+  peer_sends(frame(static_cast<CstpType>(0x42), "whatever"));
+  peer_sends(frame(CstpType::kData, "E"));
+  run_until([&] { return recorder.packets.size() == 1; });
+  EXPECT_FALSE(recorder.end);
+  EXPECT_TRUE(peer_reads().empty());
+}
+
+TEST_F(CstpChannelTest, APeersDisconnectEndsTheSessionWithItsReason) {
+  open();
+  peer_sends(frame(CstpType::kData, "Elast words"));
+  peer_sends(frame(CstpType::kDisconnect,
+                   "\xb0"
+                   "done for today"));
+  run_until([&] { return recorder.end.has_value(); });
+  EXPECT_EQ(recorder.end->kind, ChannelEnd::Kind::kPeerEnded);
+  EXPECT_EQ(recorder.end->code, 0xb0);
+  EXPECT_EQ(recorder.end->text, "done for today");
+  EXPECT_EQ(recorder.packets.size(), 1U);
+}
+
+struct BadFrame {
+  const char* name;
+  std::string bytes;
+};
+class CstpChannelBadFrames : public CstpChannelTest,
+                             public testing::WithParamInterface<BadFrame> {};
+TEST_P(CstpChannelBadFrames, EndTheChannel) {
+  open();
+  peer_sends(GetParam().bytes);
+  run_until([&] { return recorder.end.has_value(); });
+  EXPECT_EQ(recorder.end->kind, ChannelEnd::Kind::kProtocol) << GetParam().name;
+}
+INSTANTIATE_TEST_SUITE_P(
+    , CstpChannelBadFrames,
+    testing::Values(BadFrame{"wrong magic", "GET / HTTP/1.1\r\n\r\n"},
+                    BadFrame{"byte 7 is not zero", std::string("STF\x01\0\0\0\x01", 8)},
+                    BadFrame{"too long", std::string("STF\x01\xff\xff\0\0", 8)},
+                    BadFrame{"compressed", std::string("STF\x01\0\x01\x08\0x", 9)}),
+    [](const auto& info) { return "case" + std::to_string(info.index); });
+
+TEST_F(CstpChannelTest, LosingTheConnectionIsNotTheEndOfTheSession) {
+  open();
+  theirs.reset();
+  run_until([&] { return recorder.end.has_value(); });
+  EXPECT_EQ(recorder.end->kind, ChannelEnd::Kind::kLost);
+}
+
+TEST_F(CstpChannelTest, DisconnectSendsTheReasonThenCloses) {
+  open();
+  channel->disconnect(wire::kReasonUser, "bye");
+  const auto records = peer_reads();
+  ASSERT_EQ(records.size(), 1U);
+  EXPECT_EQ(records[0], frame(CstpType::kDisconnect,
+                              "\xb0"
+                              "bye"));
+  EXPECT_TRUE(peer_saw_eof);
+  theirs.reset();
+  run_until([&] { return recorder.end.has_value(); });
+  EXPECT_EQ(recorder.end->kind, ChannelEnd::Kind::kClosed);
+  EXPECT_EQ(recorder.end->text, "bye");
+}
+
+TEST_F(CstpChannelTest, APeerThatDoesNotReadCostsABoundedQueue) {
+  CstpOptions options;
+  options.queue.max_bytes = 200'000;
+  open(options);
+  for (int i = 0; i < 5000; ++i) {
+    Packet packet(1400);
+    const MutableBytes batch[] = {packet.span()};
+    channel->send(batch);
+  }
+  EXPECT_LE(channel->queued_bytes(), 200'000U);
+  EXPECT_GT(counters.dropped(DropReason::kQueueFull), 1000U);
+  EXPECT_LT(channel->tls().pending_output().size(), 200'000U);
+}
+
+TEST_F(CstpChannelTest, WhatWaitedIsSentWhenThePeerReadsAgain) {
+  open();
+  size_t offered = 0;
+  while (channel->queued_bytes() < 100'000) {
+    Packet packet(1400);
+    const MutableBytes batch[] = {packet.span()};
+    channel->send(batch);
+    ++offered;
+  }
+  size_t received = 0;
+  run_until([&] {
+    received += peer_reads().size();
+    return received == offered;
+  });
+  EXPECT_EQ(channel->queued_bytes(), 0U);
+}
+
+TEST_F(CstpChannelTest, SilenceAsksAndThenEnds) {
+  CstpOptions options;
+  options.liveness.dpd = 30ms;
+  open(options);
+  loop::Timer ticks(loop);
+  ticks.start_repeating(5ms, [&] { channel->tick(); });
+  run_until([&] { return recorder.end.has_value(); });
+  EXPECT_EQ(recorder.end->kind, ChannelEnd::Kind::kDead);
+  const auto records = peer_reads();
+  ASSERT_FALSE(records.empty());
+  EXPECT_EQ(records[0], frame(CstpType::kDpdRequest, ""));
+}
+
+TEST_F(CstpChannelTest, APacketAboveTheLimitIsDroppedAndCounted) {
+  open();
+  Packet packet(wire::kCstpMaxPayload + 1);
+  const MutableBytes batch[] = {packet.span()};
+  channel->send(batch);
+  EXPECT_EQ(counters.dropped(DropReason::kTooBig), 1U);
+  EXPECT_TRUE(peer_reads().empty());
+}
+
+TEST_F(CstpChannelTest, BytesThatCameWithTheConnectExchangeCount) {
+  const std::string early = frame(CstpType::kData, "Eearly");
+  channel = std::make_unique<CstpChannel>(loop, scratch, std::move(ours), std::move(tls.server),
+                                          CstpOptions{}, recorder, counters);
+  ASSERT_TRUE(channel->start(as_bytes(early)));
+  ASSERT_EQ(recorder.packets.size(), 1U);
+  EXPECT_EQ(as_text(recorder.packets[0]), "Eearly");
+}
+
+}  // namespace
+}  // namespace culvert::tunnel

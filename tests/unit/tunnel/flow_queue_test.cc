@@ -1,0 +1,126 @@
+#include "common/tunnel/flow_queue.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+namespace culvert::tunnel {
+namespace {
+
+using namespace std::chrono_literals;
+const TimePoint kStart{1000s};
+
+std::vector<std::byte> packet(uint8_t tag, size_t size = 1000) {
+  return std::vector<std::byte>(size, std::byte{tag});
+}
+
+struct FlowQueueTest : testing::Test {
+  PacketPool pool{2048, 4096};
+  FlowQueue::Limits limits{.max_bytes = 100'000};
+  FlowQueue queue{pool, 8, limits};
+};
+
+TEST_F(FlowQueueTest, KeepsTheOrderWithinAFlow) {
+  for (uint8_t i = 0; i < 10; ++i)
+    queue.push(packet(i), 7, kStart);
+  for (uint8_t i = 0; i < 10; ++i) {
+    const MutableBytes out = queue.pop(kStart);
+    ASSERT_EQ(out.size(), 1000U);
+    EXPECT_EQ(out[0], std::byte{i});
+    out.data()[-8] = std::byte{1};  // headroom is writable
+  }
+  EXPECT_TRUE(queue.pop(kStart).empty());
+  EXPECT_TRUE(queue.empty());
+}
+
+TEST_F(FlowQueueTest, ABulkFlowDoesNotMakeAPingWait) {
+  for (int i = 0; i < 50; ++i)
+    queue.push(packet(1, 1400), 1, kStart);
+  queue.push(packet(2, 84), 2, kStart);
+  int position = 0;
+  while (queue.pop(kStart)[0] != std::byte{2})
+    ++position;
+  EXPECT_LE(position, 2);
+}
+
+TEST_F(FlowQueueTest, FlowsShareByBytesNotByPackets) {
+  for (int i = 0; i < 40; ++i)
+    queue.push(packet(1, 1500), 1, kStart);
+  for (int i = 0; i < 400; ++i)
+    queue.push(packet(2, 100), 2, kStart);
+  std::map<std::byte, size_t> bytes;
+  for (int i = 0; i < 200; ++i) {
+    const MutableBytes out = queue.pop(kStart);
+    bytes[out[0]] += out.size();
+  }
+  EXPECT_NEAR(static_cast<double>(bytes[std::byte{1}]), static_cast<double>(bytes[std::byte{2}]),
+              4000);
+}
+
+TEST_F(FlowQueueTest, TheByteBoundHoldsAndTheFattestFlowPays) {
+  queue.push(packet(2, 100), 2, kStart);
+  for (int i = 0; i < 500; ++i)
+    queue.push(packet(1), 1, kStart);
+  EXPECT_LE(queue.bytes(), limits.max_bytes);
+  EXPECT_EQ(queue.drops().full, 500U - 99U);
+  bool thin_survived = false;
+  for (MutableBytes out = queue.pop(kStart); !out.empty(); out = queue.pop(kStart))
+    thin_survived |= out[0] == std::byte{2};
+  EXPECT_TRUE(thin_survived);
+}
+
+TEST_F(FlowQueueTest, NothingOlderThanTheAgeBoundIsSent) {
+  for (int i = 0; i < 10; ++i)
+    queue.push(packet(1), 1, kStart);
+  EXPECT_TRUE(queue.pop(kStart + limits.max_age + 1ms).empty());
+  EXPECT_EQ(queue.drops().delay, 10U);
+}
+
+TEST_F(FlowQueueTest, AStandingQueueIsThinnedOut) {
+  // One packet in and one out every millisecond, behind 40 that were there before.
+  TimePoint now = kStart;
+  for (int i = 0; i < 40; ++i)
+    queue.push(packet(1), 1, now);
+  for (int i = 0; i < 2000; ++i) {
+    now += 1ms;
+    queue.push(packet(1), 1, now);
+    (void)queue.pop(now);
+  }
+  EXPECT_GT(queue.drops().delay, 10U);
+  EXPECT_LT(queue.packets(), 20U);  // 40 ms of delay have become less than 20
+}
+
+TEST_F(FlowQueueTest, AShortBurstIsNotDropped) {
+  TimePoint now = kStart;
+  for (int i = 0; i < 50; ++i)
+    queue.push(packet(1), 1, now);
+  for (int i = 0; i < 50; ++i) {
+    now += 1ms;
+    EXPECT_FALSE(queue.pop(now).empty());
+  }
+  EXPECT_EQ(queue.drops().delay, 0U);
+}
+
+TEST(FlowQueue, AnEmptyPoolDropsInsteadOfGrowing) {
+  PacketPool pool(2048, 3);
+  FlowQueue queue(pool, 8, {});
+  for (uint8_t i = 0; i < 5; ++i)
+    queue.push(packet(i), i, kStart);
+  EXPECT_EQ(queue.packets(), 3U);
+  EXPECT_EQ(queue.drops().full, 2U);
+}
+
+TEST(FlowQueue, GivesEveryBufferBack) {
+  PacketPool pool(2048, 1000);
+  {
+    FlowQueue queue(pool, 8, {});
+    for (int i = 0; i < 100; ++i)
+      queue.push(packet(1), static_cast<uint32_t>(i), kStart);
+    (void)queue.pop(kStart);
+    EXPECT_EQ(pool.in_use(), 100U);
+  }
+  EXPECT_EQ(pool.in_use(), 0U);
+}
+
+}  // namespace
+}  // namespace culvert::tunnel
