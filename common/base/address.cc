@@ -82,11 +82,14 @@ bool IpAddress::is_loopback() const {
 
 IpAddress IpAddress::plus(uint64_t offset) const {
   std::array<std::byte, 16> out = bytes_;
-  uint64_t carry = offset;
-  for (size_t i = bytes().size(); i-- > 0 && carry != 0;) {
-    carry += std::to_integer<uint64_t>(out[i]);
-    out[i] = static_cast<std::byte>(carry & 0xff);
-    carry >>= 8;
+  uint64_t rest = offset;
+  unsigned carry = 0;  // apart from `rest`, which may have no room for it
+  for (size_t i = bytes().size(); i-- > 0 && (rest != 0 || carry != 0);) {
+    const unsigned sum =
+        std::to_integer<unsigned>(out[i]) + static_cast<unsigned>(rest & 0xff) + carry;
+    out[i] = static_cast<std::byte>(sum & 0xff);
+    carry = sum >> 8;
+    rest >>= 8;
   }
   return from_bytes(Bytes(out).first(bytes().size()));
 }

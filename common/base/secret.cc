@@ -5,7 +5,7 @@
 namespace culvert {
 
 void wipe(MutableBytes bytes) noexcept {
-  explicit_bzero(bytes.data(), bytes.size());
+  if (!bytes.empty()) explicit_bzero(bytes.data(), bytes.size());
 }
 
 bool equal_constant_time(Bytes a, Bytes b) noexcept {

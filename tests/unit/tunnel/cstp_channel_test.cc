@@ -10,6 +10,7 @@
 #include "common/loop/timer.h"
 #include "common/tls/issue.h"
 #include "common/tls/peer_policy.h"
+#include "tests/fakes/allocation_counter.h"
 
 namespace culvert::tunnel {
 namespace {
@@ -91,16 +92,18 @@ const Credentials& credentials() {
 
 struct Recorder final : ChannelObserver {
   void on_packets(Channel& /*channel*/, net::PacketBatch& batch) override {
+    received += batch.size();
     for (const MutableBytes packet : batch.packets()) {
+      if (count_only) continue;
       packets.emplace_back(packet.begin(), packet.end());
-      bytes += packet.size();
     }
   }
   void on_alive(Channel& /*channel*/) override { ++alive; }
   void on_channel_end(Channel& /*channel*/, const ChannelEnd& e) override { end = e; }
 
   std::vector<std::vector<std::byte>> packets;
-  size_t bytes = 0;
+  size_t received = 0;
+  bool count_only = false;
   int alive = 0;
   std::optional<ChannelEnd> end;
 };
@@ -274,7 +277,7 @@ INSTANTIATE_TEST_SUITE_P(
                     BadFrame{"byte 7 is not zero", std::string("STF\x01\0\0\0\x01", 8)},
                     BadFrame{"too long", std::string("STF\x01\xff\xff\0\0", 8)},
                     BadFrame{"compressed", std::string("STF\x01\0\x01\x08\0x", 9)}),
-    [](const auto& info) { return "case" + std::to_string(info.index); });
+    [](const auto& param) { return "case" + std::to_string(param.index); });
 
 TEST_F(CstpChannelTest, LosingTheConnectionIsNotTheEndOfTheSession) {
   open();
@@ -358,6 +361,54 @@ TEST_F(CstpChannelTest, BytesThatCameWithTheConnectExchangeCount) {
   ASSERT_TRUE(channel->start(as_bytes(early)));
   ASSERT_EQ(recorder.packets.size(), 1U);
   EXPECT_EQ(as_text(recorder.packets[0]), "Eearly");
+}
+
+// The promise of the packet path: once warm, a batch costs no allocation in either direction.
+TEST_F(CstpChannelTest, SendingABatchAllocatesNothing) {
+  open();
+  std::vector<Packet> packets(20, Packet(1400));
+  std::vector<MutableBytes> batch;
+  for (Packet& packet : packets)
+    batch.push_back(packet.span());
+  channel->send(batch);  // warms up
+  (void)peer_reads();
+  const fakes::AllocationCounter allocations;
+  channel->send(batch);
+  EXPECT_EQ(allocations.count(), 0U);
+  EXPECT_EQ(peer_reads().size(), 20U);
+}
+
+TEST_F(CstpChannelTest, QueueingAllocatesNothing) {
+  open();
+  Packet packet(1400);
+  const MutableBytes batch[] = {packet.span()};
+  while (channel->queued_bytes() < 200'000)
+    channel->send(batch);
+  const fakes::AllocationCounter allocations;
+  for (int i = 0; i < 20; ++i)
+    channel->send(batch);
+  EXPECT_EQ(allocations.count(), 0U);
+}
+
+TEST_F(CstpChannelTest, ReceivingABatchAllocatesNothing) {
+  open();
+  recorder.count_only = true;
+  const std::string record = frame(CstpType::kData, std::string(1400, 'E'));
+  size_t expected = 0;
+  loop::Timer poll(loop);
+  poll.start_repeating(1ms, [&] {
+    if (recorder.received == expected) loop.stop();
+  });
+  const auto round = [&] {
+    for (int i = 0; i < 20; ++i)
+      peer_sends(record);
+    expected += 20;
+    const fakes::AllocationCounter allocations;
+    loop.run();
+    return allocations.count();
+  };
+  (void)round();  // warms up
+  EXPECT_EQ(round(), 0U);
 }
 
 }  // namespace

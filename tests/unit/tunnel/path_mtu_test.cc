@@ -31,7 +31,8 @@ TEST(PathMtu, AgreesWithThePeersOfTheProtocol) {
 }
 
 TEST(PathMtu, StaysUsableWhateverThePeerClaims) {
-  for (const uint16_t claimed : {0, 1, 575, 576, 1279, 1280, 9000, 65535}) {
+  for (const int value : {0, 1, 575, 576, 1279, 1280, 9000, 65535}) {
+    const auto claimed = static_cast<uint16_t>(value);
     for (const bool ipv6 : {false, true}) {
       const MtuPlan from_base = plan_mtu({1500, claimed, {}, Family::kV6, true, ipv6});
       const MtuPlan from_mtu = plan_mtu({1500, {}, claimed, Family::kV6, true, ipv6});

@@ -1,0 +1,411 @@
+#include "client/connection.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "client/login.h"
+#include "common/base/file.h"
+#include "common/base/log.h"
+#include "common/base/text.h"
+#include "common/wire/cstp.h"
+
+namespace culvert::client {
+namespace {
+
+// The one session there is.
+constexpr SessionId kSession{1};
+// A server that announces no DPD is asked all the same.
+constexpr Duration kDefaultDpd = std::chrono::seconds(30);
+
+// Worth another address, or another time.
+bool is_transient(const Error& error) {
+  return error.code == ErrorCode::kNetwork || error.code == ErrorCode::kFailure;
+}
+
+HostIpv6 host_ipv6() {
+  if (::access("/proc/net/if_inet6", F_OK) != 0) return HostIpv6::kAbsent;
+  const auto disabled = read_file("/proc/sys/net/ipv6/conf/default/disable_ipv6");
+  return disabled && trim(*disabled) == "1" ? HostIpv6::kNotOnNewDevices : HostIpv6::kUsable;
+}
+
+std::string joined(const std::vector<std::string>& items) {
+  std::string text;
+  for (const std::string& item : items)
+    text += (text.empty() ? "" : ", ") + item;
+  return text;
+}
+
+std::string inside_addresses(const wire::TunnelParams& params) {
+  std::vector<std::string> addresses;
+  for (const auto& prefix : {params.ipv4, params.ipv6})
+    if (prefix) addresses.push_back(prefix->address.to_string());
+  return joined(addresses);
+}
+
+}  // namespace
+
+Connection::Connection(const Parts& parts, net::TunDevice tun, const Connector::Options& options)
+    : parts_(parts),
+      connector_(options),
+      inside_(parts.system, parts.dns),
+      tunnel_(parts.loop, std::move(tun), *this, *this),
+      timer_(parts.loop) {}
+
+Connection::~Connection() = default;
+
+Status Connection::start() {
+  if (auto started = tunnel_.start(); !started) return started;
+  handle(event::Start{});
+  return {};
+}
+
+void Connection::stop(std::optional<Error> error) {
+  handle(event::Stop{std::move(error)});
+}
+
+// Events that come while actions are carried out wait for their turn: the connector sees one after
+// the other.
+void Connection::handle(Event event) {
+  events_.push_back(std::move(event));
+  if (handling_) return;
+  handling_ = true;
+  while (!events_.empty()) {
+    const Event next = std::move(events_.front());
+    events_.pop_front();
+    const auto actions = connector_.step(next, parts_.loop.now());
+    note_state();
+    for (const Action& action : actions)
+      std::visit([this](const auto& a) { act(a); }, action);
+  }
+  handling_ = false;
+}
+
+void Connection::note_state() {
+  if (connector_.state() == noted_state_) return;
+  noted_state_ = connector_.state();
+  since_ = wall_now();
+  const auto& error = connector_.last_error();
+  if (noted_state_ == State::kWaiting && error)
+    log::warning("tunnel", "not connected, will try again", {{"why", error->message()}});
+  if (noted_state_ != State::kUp) return;
+  ++times_up_;
+  report(times_up_ == 1 ? "the tunnel is up" : "the tunnel is up again");
+  if (times_up_ == 1) parts_.observer.on_up();
+}
+
+void Connection::report(const std::string& line) {
+  log::info("tunnel", line, {});
+  parts_.observer.on_progress(line);
+}
+
+// ---- what the connector decided -----------------------------------------------------------------
+
+void Connection::act(const action::Resolve& /*action*/) {
+  const Profile& profile = parts_.profile;
+  if (!IpAddress::parse(profile.host)) report("resolving " + profile.host);
+  resolver_ = loop::Resolver::resolve(parts_.loop, profile.host, profile.port,
+                                      [this](Result<std::vector<Endpoint>> endpoints) {
+                                        if (endpoints)
+                                          handle(event::Resolved{std::move(*endpoints)});
+                                        else
+                                          handle(event::Failed{endpoints.error(), true});
+                                      });
+}
+
+void Connection::act(const action::Connect& action) {
+  endpoint_ = action.endpoint;
+  report("connecting to " + endpoint_.to_string());
+  Transport::Observer& observer = *this;
+  transport_ = std::make_unique<Transport>(parts_.loop, observer);
+  fail_if_error(transport_->connect(endpoint_, parts_.profile.routing.fwmark));
+}
+
+void Connection::act(const action::Secure& /*action*/) {
+  fail_if_error(transport_->secure(parts_.tls, parts_.profile.server_name));
+}
+
+void Connection::act(const action::LogIn& /*action*/) {
+  fail_if_error(transport_->exchange(login_request(parts_.profile),
+                                     wire::HttpResponseReader::Kind::kOrdinary));
+}
+
+void Connection::act(const action::Attach& action) {
+  std::vector<IpAddress> previous;
+  if (params_)
+    for (const auto& prefix : {params_->ipv4, params_->ipv6})
+      if (prefix) previous.push_back(prefix->address);
+  const AttachOffer offer{action.cookie, transport_->path_mtu(), parts_.profile.mtu, previous};
+  fail_if_error(transport_->exchange(attach_request(parts_.profile, offer),
+                                     wire::HttpResponseReader::Kind::kConnect));
+}
+
+void Connection::act(const action::Configure& /*action*/) {
+  const Profile& profile = parts_.profile;
+  const std::string& device = tunnel_.tun().name();
+  RoutePlan routes =
+      plan_routes(*params_, {device, profile.routes, profile.routing, mtu(), host_ipv6()});
+  DnsPlan dns = profile.use_dns ? plan_dns(*params_, routes.full) : DnsPlan{};
+  inside_.configure(device, std::move(routes), std::move(dns), [this](const Status& status) {
+    if (!status) return handle(event::Failed{status.error(), false});
+    if (times_up_ == 0) report("routes through " + tunnel_.tun().name() + ": " + routes_text());
+    handle(event::Configured{});
+  });
+}
+
+void Connection::act(const action::Probe& /*action*/) {
+  Transport::Handover handover = std::move(*handover_);
+  handover_.reset();
+  tunnel_.open(session_spec());
+  carrying_ = true;
+  fail_if_error(tunnel_.attach(kSession, std::move(handover.socket), std::move(handover.tls),
+                               handover.leftover));
+  if (tunnel::CstpChannel* const now = channel()) now->probe();
+}
+
+void Connection::act(const action::StartTimer& action) {
+  timer_.start(action.deadline - parts_.loop.now(), [this] { handle(event::Tick{}); });
+}
+
+void Connection::act(const action::StopTimer& /*action*/) {
+  timer_.stop();
+}
+
+void Connection::act(const action::DropTransport& /*action*/) {
+  resolver_ = {};
+  transport_.reset();
+  handover_.reset();
+  carrying_ = false;
+  if (tunnel::CstpChannel* const old = channel()) old->close({});
+}
+
+void Connection::act(const action::Undo& /*action*/) {
+  resolver_ = {};
+  transport_.reset();
+  handover_.reset();
+  undo_parts_left_ = 1;
+  if (tunnel::CstpChannel* const live = channel()) {
+    ++undo_parts_left_;
+    saying_goodbye_ = true;
+    live->disconnect(wire::kReasonUser, "Client disconnected");
+  }
+  inside_.undo([this](Status status) {
+    if (!status) undo_error_ = std::move(status.error());
+    undone_in_part();
+  });
+}
+
+void Connection::undone_in_part() {
+  if (--undo_parts_left_ == 0) handle(event::Undone{});
+}
+
+void Connection::act(const action::Finish& action) {
+  tunnel_.remove(kSession);
+  parts_.observer.on_finished(action.error ? action.error : undo_error_);
+}
+
+void Connection::fail_if_error(Status status) {
+  if (status) return;
+  Error error = std::move(status.error());
+  const bool transient = is_transient(error);
+  handle(event::Failed{std::move(error), transient});
+}
+
+// ---- what became of it --------------------------------------------------------------------------
+
+void Connection::on_connected() {
+  handle(event::Connected{});
+}
+
+void Connection::on_secured() {
+  const tls::TlsSession& tls = transport_->tls();
+  tls_version_ = tls.version();
+  cipher_ = tls.cipher();
+  const auto& server = tls.server_verdict().peer;
+  server_certificate_ = server ? server->subject : "";
+  report("secured with " + tls_version_ + " " + cipher_ + "; the server is " +
+         (server ? tls::describe(*server) : "unknown"));
+  if (!tls.certificate_requested()) {
+    handle(event::Failed{
+        fail(ErrorCode::kAuthRefused, "the server did not ask for our certificate",
+             endpoint_.to_string(), "this client insists on certificates on both sides"),
+        false});
+    return;
+  }
+  handle(event::Secured{});
+}
+
+void Connection::on_transport_failed(const Error& error, bool unanswered) {
+  if (unanswered && error.code == ErrorCode::kNetwork && !connector_.has_been_up()) {
+    // Some servers say no in this way; once the tunnel has been up it is an ordinary loss.
+    handle(event::Failed{
+        fail(ErrorCode::kAuthRefused,
+             "the server closed the connection after it had seen our certificate (" +
+                 parts_.tls->own_certificate().subject + "), and gave no reason",
+             error.where, "it probably does not accept the certificate: ask the administrator"),
+        false});
+    return;
+  }
+  handle(event::Failed{error, is_transient(error)});
+}
+
+void Connection::on_response(wire::HttpResponse response) {
+  if (connector_.state() == State::kLoggingIn) return on_login_answer(response);
+  if (connector_.state() == State::kAttaching) return on_attach_answer(response);
+}
+
+void Connection::on_login_answer(const wire::HttpResponse& response) {
+  auto success = judge_login(response);
+  if (!success) {
+    Error error = std::move(success.error());
+    if (error.where.empty()) error.where = parts_.profile.url();
+    return handle(event::Failed{error, error.code == ErrorCode::kNetwork});
+  }
+  report("logged in with the certificate " + parts_.tls->own_certificate().subject);
+  if (!success->banner.empty()) report("the server says: " + escape_for_display(success->banner));
+  handle(event::LoggedIn{std::move(success->cookie), success->reusable});
+}
+
+void Connection::on_attach_answer(const wire::HttpResponse& response) {
+  auto params = judge_attach(response);
+  if (params) return take_parameters(std::move(*params));
+  Error error = std::move(params.error());
+  if (error.where.empty()) error.where = parts_.profile.url();
+  if (error.code == ErrorCode::kAuthRefused) return handle(event::CookieRefused{std::move(error)});
+  handle(event::Failed{error, error.code == ErrorCode::kNetwork || connector_.has_been_up()});
+}
+
+void Connection::take_parameters(wire::TunnelParams params) {
+  for (const std::string& line : params.ignored)
+    log::warning("tunnel", "parameter of the server left out", {{"line", line}});
+  handover_ = transport_->release();
+  params_ = std::move(params);
+  report("address " + inside_addresses(*params_) + ", MTU " + std::to_string(mtu().value()));
+  handle(event::Attached{});
+}
+
+void Connection::on_alive(tunnel::TunnelSession& /*session*/) {
+  if (carrying_) handle(event::Alive{});
+}
+
+void Connection::on_channel_end(tunnel::TunnelSession& /*session*/, const tunnel::ChannelEnd& end) {
+  if (saying_goodbye_) {
+    saying_goodbye_ = false;
+    return undone_in_part();
+  }
+  if (!std::exchange(carrying_, false)) return;  // given up by us before
+  const std::string text = escape_for_display(end.text);
+  switch (end.kind) {
+    case tunnel::ChannelEnd::Kind::kClosed:
+      return;
+    case tunnel::ChannelEnd::Kind::kPeerEnded:
+      return handle(event::PeerEnded{fail(
+          ErrorCode::kFailure, "the server ended the session" + (text.empty() ? "" : ": " + text),
+          endpoint_.to_string())});
+    case tunnel::ChannelEnd::Kind::kLost:
+    case tunnel::ChannelEnd::Kind::kDead:
+    case tunnel::ChannelEnd::Kind::kProtocol:
+      return handle(
+          event::Failed{fail(ErrorCode::kNetwork, text.empty() ? "the connection was lost" : text,
+                             endpoint_.to_string()),
+                        true});
+  }
+}
+
+void Connection::route(std::span<const MutableBytes> /*packets*/,
+                       std::span<tunnel::TunnelSession*> sessions) {
+  std::fill(sessions.begin(), sessions.end(), tunnel_.find(kSession));
+}
+
+tunnel::CstpChannel* Connection::channel() {
+  tunnel::TunnelSession* const session = tunnel_.find(kSession);
+  return session == nullptr ? nullptr : session->channel();
+}
+
+tunnel::SessionSpec Connection::session_spec() const {
+  tunnel::SessionSpec spec;
+  spec.id = kSession;
+  const bool announced = params_->dpd > std::chrono::seconds(0);
+  spec.cstp.liveness.dpd = announced ? Duration(params_->dpd) : kDefaultDpd;
+  spec.cstp.liveness.keepalive = params_->keepalive;
+  return spec;
+}
+
+Mtu Connection::mtu() const {
+  const uint16_t granted = params_->mtu.value();
+  return Mtu(std::min(granted, parts_.profile.mtu.value_or(granted)));
+}
+
+std::string Connection::routes_text() const {
+  if (parts_.profile.routes == RouteMode::kNone) return "none";
+  const auto& summary = inside_.routes().summary;
+  return summary.empty() ? "its own network" : joined(summary);
+}
+
+// ---- status -------------------------------------------------------------------------------------
+
+TunnelStatus Connection::status() {
+  const Profile& profile = parts_.profile;
+  TunnelStatus status;
+  status.name = profile.tunnel;
+  status.pid = ::getpid();
+  status.state = name_of(connector_.state());
+  status.since = since_;
+  status.server = profile.server_name;
+  status.address = endpoint_.port == 0 ? std::string() : endpoint_.to_string();
+  status.user = profile.user;
+  status.certificate = parts_.tls->own_certificate().subject;
+  status.server_certificate = server_certificate_;
+  status.device = tunnel_.tun().name();
+  status.reconnects = times_up_ > 0 ? times_up_ - 1 : 0;
+  status.last_error = connector_.last_error();
+  if (connector_.state() == State::kWaiting) {
+    const auto left = connector_.next_attempt() - parts_.loop.now();
+    status.next_attempt_seconds =
+        std::max<int64_t>(0, std::chrono::ceil<std::chrono::seconds>(left).count());
+  }
+  if (params_) add_inside(status);
+  add_data_path(status);
+  return status;
+}
+
+void Connection::add_inside(TunnelStatus& status) const {
+  if (params_->ipv4) status.ipv4 = params_->ipv4->address.to_string();
+  if (params_->ipv6) status.ipv6 = params_->ipv6->address.to_string();
+  status.mtu = mtu().value();
+  status.banner = params_->banner;
+  const RoutePlan& routes = inside_.routes();
+  status.routes = routes.summary;
+  status.routing = parts_.profile.routes == RouteMode::kNone ? "none"
+                   : routes.full                             ? "full"
+                                                             : "split";
+  const DnsPlan& dns = inside_.dns_plan();
+  for (const IpAddress& server : dns.servers)
+    status.dns.servers.push_back(server.to_string());
+  status.dns.domains = dns.search;
+  for (const std::string& domain : dns.routed)
+    status.dns.domains.push_back("~" + domain);
+  if (dns.all && !dns.empty()) status.dns.domains.emplace_back("~.");
+  status.dns.method = name_of(parts_.dns.method());
+  status.dns.applied = parts_.dns.applied();
+  if (inside_.dns_error()) status.dns.problem = inside_.dns_error()->message();
+}
+
+void Connection::add_data_path(TunnelStatus& status) {
+  status.tls = tls_version_;
+  status.cipher = cipher_;
+  if (tunnel::CstpChannel* const live = channel()) status.channel = live->name();
+  tunnel::TunnelSession* const session = tunnel_.find(kSession);
+  if (session == nullptr) return;
+  const tunnel::Counters& counters = session->counters();
+  status.rx_packets = counters.rx_packets;
+  status.rx_bytes = counters.rx_bytes;
+  status.tx_packets = counters.tx_packets;
+  status.tx_bytes = counters.tx_bytes;
+  for (size_t i = 0; i < tunnel::kDropReasonCount; ++i)
+    if (counters.drops[i] > 0)
+      status.drops[std::string(name_of(static_cast<tunnel::DropReason>(i)))] = counters.drops[i];
+}
+
+}  // namespace culvert::client

@@ -1,0 +1,127 @@
+// Connection: carries out what the Connector decides, and tells it what became of it. It owns the
+// transport while HTTP is spoken and the tunnel afterwards; the system's side is Inside's.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "client/connector.h"
+#include "client/dns.h"
+#include "client/inside.h"
+#include "client/profile.h"
+#include "client/status_view.h"
+#include "client/transport.h"
+#include "common/loop/loop.h"
+#include "common/loop/resolver.h"
+#include "common/loop/timer.h"
+#include "common/net/system_ops.h"
+#include "common/net/tun_device.h"
+#include "common/tls/tls_config.h"
+#include "common/tunnel/tunnel.h"
+#include "common/wire/tunnel_params.h"
+
+namespace culvert::client {
+
+class Connection final : private Transport::Observer,
+                         private tunnel::TunnelObserver,
+                         private tunnel::Router {
+ public:
+  class Observer {
+   public:
+    virtual ~Observer() = default;
+    // One step on the way up, a line for a person.
+    virtual void on_progress(const std::string& line) = 0;
+    // The tunnel carries packets; called once, however often it is reconnected.
+    virtual void on_up() = 0;
+    // Everything is put back. The last call; the connection must not be destroyed in it.
+    virtual void on_finished(const std::optional<Error>& error) = 0;
+  };
+
+  // Everything referred to must outlive the connection.
+  struct Parts {
+    loop::Loop& loop;
+    const Profile& profile;
+    std::shared_ptr<const tls::TlsConfig> tls;
+    net::SystemOps& system;
+    Dns& dns;
+    Observer& observer;
+  };
+
+  Connection(const Parts& parts, net::TunDevice tun, const Connector::Options& options);
+  ~Connection() override;
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  Status start();
+  // Without an error the end counts as a success. on_finished() follows when all is put back.
+  void stop(std::optional<Error> error = std::nullopt);
+
+  [[nodiscard]] TunnelStatus status();
+
+ private:
+  void on_connected() override;
+  void on_secured() override;
+  void on_response(wire::HttpResponse response) override;
+  void on_transport_failed(const Error& error, bool unanswered) override;
+  void on_channel_end(tunnel::TunnelSession& session, const tunnel::ChannelEnd& end) override;
+  void on_alive(tunnel::TunnelSession& session) override;
+  void route(std::span<const MutableBytes> packets,
+             std::span<tunnel::TunnelSession*> sessions) override;
+
+  void handle(Event event);
+  void note_state();
+  void act(const action::Resolve& action);
+  void act(const action::Connect& action);
+  void act(const action::Secure& action);
+  void act(const action::LogIn& action);
+  void act(const action::Attach& action);
+  void act(const action::Configure& action);
+  void act(const action::Probe& action);
+  void act(const action::StartTimer& action);
+  void act(const action::StopTimer& action);
+  void act(const action::DropTransport& action);
+  void act(const action::Undo& action);
+  void act(const action::Finish& action);
+
+  void fail_if_error(Status status);
+  void on_login_answer(const wire::HttpResponse& response);
+  void on_attach_answer(const wire::HttpResponse& response);
+  void take_parameters(wire::TunnelParams params);
+  void undone_in_part();
+  void report(const std::string& line);
+  [[nodiscard]] tunnel::CstpChannel* channel();
+  [[nodiscard]] tunnel::SessionSpec session_spec() const;
+  [[nodiscard]] Mtu mtu() const;
+  [[nodiscard]] std::string routes_text() const;
+  void add_data_path(TunnelStatus& status);
+  void add_inside(TunnelStatus& status) const;
+
+  Parts parts_;
+  Connector connector_;
+  Inside inside_;
+  tunnel::Tunnel tunnel_;
+  loop::Timer timer_;
+  loop::Resolver resolver_;
+  std::unique_ptr<Transport> transport_;
+  std::optional<Transport::Handover> handover_;  // between Attached and Probe
+  std::optional<wire::TunnelParams> params_;     // of the latest CONNECT
+
+  std::deque<Event> events_;
+  bool handling_ = false;
+  int undo_parts_left_ = 0;
+  bool carrying_ = false;        // the channel's end would be news
+  bool saying_goodbye_ = false;  // the channel's end is awaited
+  std::optional<Error> undo_error_;
+
+  State noted_state_ = State::kIdle;
+  WallTime since_{};
+  Endpoint endpoint_;
+  std::string server_certificate_;
+  std::string tls_version_, cipher_;
+  uint64_t times_up_ = 0;
+};
+
+}  // namespace culvert::client

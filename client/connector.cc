@@ -1,0 +1,300 @@
+#include "client/connector.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "common/base/log.h"
+
+namespace culvert::client {
+namespace {
+
+// One unresponsive address must not eat the whole attempt when there are others.
+constexpr Duration kLongestPerAddress = std::chrono::seconds(10);
+constexpr Duration kShortestPerAddress = std::chrono::seconds(1);
+
+Error timed_out(State state) {
+  const auto network = [](std::string what, std::string hint) {
+    return fail(ErrorCode::kNetwork, std::move(what), {}, std::move(hint));
+  };
+  switch (state) {
+    case State::kResolving:
+      return network("resolving the server's name timed out", "check this machine's DNS");
+    case State::kConnecting:
+      return network("no answer to the TCP connection",
+                     "check the address and port, and firewalls on the way");
+    case State::kHandshaking:
+      return network("the TLS handshake timed out", "is this the VPN's port?");
+    case State::kProbing:
+      return network("the server accepted the tunnel, but nothing came through it", {});
+    case State::kIdle:
+    case State::kLoggingIn:
+    case State::kAttaching:
+    case State::kConfiguring:
+    case State::kUp:
+    case State::kWaiting:
+    case State::kStopping:
+    case State::kStopped:
+      break;
+  }
+  return network("the server stopped answering", {});
+}
+
+}  // namespace
+
+std::string_view name_of(State state) {
+  switch (state) {
+    case State::kIdle:
+      return "idle";
+    case State::kResolving:
+      return "resolving";
+    case State::kConnecting:
+      return "connecting";
+    case State::kHandshaking:
+      return "handshaking";
+    case State::kLoggingIn:
+      return "logging_in";
+    case State::kAttaching:
+      return "attaching";
+    case State::kConfiguring:
+      return "configuring";
+    case State::kProbing:
+      return "probing";
+    case State::kUp:
+      return "up";
+    case State::kWaiting:
+      return "waiting";
+    case State::kStopping:
+      return "stopping";
+    case State::kStopped:
+      return "stopped";
+  }
+  return "idle";
+}
+
+std::string_view name_of(const Event& event) {
+  constexpr std::array<std::string_view, std::variant_size_v<Event>> kNames = {
+      "start",      "resolved",       "connected",  "secured", "logged in",
+      "attached",   "cookie refused", "configured", "alive",   "failed",
+      "peer ended", "tick",           "stop",       "undone"};
+  return kNames[event.index()];
+}
+
+std::span<const Action> Connector::step(const Event& event, TimePoint now) {
+  actions_.clear();
+  asked_ = name_of(event);
+  std::visit([&](const auto& e) { on(e, now); }, event);
+  return actions_;
+}
+
+void Connector::transition(State next) {
+  log::debug("connector", "state changes",
+             {{"was", name_of(state_)}, {"asked", asked_}, {"now", name_of(next)}});
+  state_ = next;
+}
+
+void Connector::on(const event::Start& /*event*/, TimePoint now) {
+  if (state_ == State::kIdle) begin_attempt(now);
+}
+
+// The first attempt, and every one after a failed one, asks for the addresses anew; the first after
+// a loss uses those that worked, because the name servers may be behind the tunnel that is down.
+void Connector::begin_attempt(TimePoint now) {
+  deadline_ = now + (has_been_up_ ? options_.retry_timeout : options_.first_timeout);
+  next_endpoint_ = 0;
+  cookie_is_fresh_ = false;
+  if (!endpoints_.empty() && failed_attempts_ == 0) {
+    connect_next(now);
+    return;
+  }
+  transition(State::kResolving);
+  const bool can_do_without = !endpoints_.empty();
+  act(action::StartTimer{can_do_without ? now + options_.retry_timeout / 4 : deadline_});
+  act(action::Resolve{});
+}
+
+void Connector::on(const event::Resolved& event, TimePoint now) {
+  if (state_ != State::kResolving) return;
+  endpoints_ = event.endpoints;
+  connect_next(now);
+}
+
+void Connector::connect_next(TimePoint now) {
+  const size_t left = endpoints_.size() - next_endpoint_;
+  const auto remaining = std::max(deadline_ - now, Duration::zero());
+  const auto share = std::max(remaining / static_cast<int64_t>(left), kShortestPerAddress);
+  const auto limit = left > 1 ? std::min(share, kLongestPerAddress) : share;
+  transition(State::kConnecting);
+  act(action::StartTimer{std::min(now + limit, deadline_)});
+  act(action::Connect{endpoints_[next_endpoint_++]});
+}
+
+// A second connection to the address that works: it is `next_endpoint_ - 1`.
+void Connector::connect_again() {
+  transition(State::kConnecting);
+  act(action::DropTransport{});
+  act(action::StartTimer{deadline_});
+  act(action::Connect{endpoints_[next_endpoint_ - 1]});
+}
+
+void Connector::on(const event::Connected& /*event*/, TimePoint /*now*/) {
+  if (state_ != State::kConnecting) return;
+  transition(State::kHandshaking);
+  act(action::Secure{});
+}
+
+void Connector::on(const event::Secured& /*event*/, TimePoint /*now*/) {
+  if (state_ != State::kHandshaking) return;
+  act(action::StartTimer{deadline_});
+  if (cookie_.empty()) {
+    transition(State::kLoggingIn);
+    act(action::LogIn{});
+  } else {
+    transition(State::kAttaching);
+    act(action::Attach{cookie_});
+  }
+}
+
+void Connector::on(const event::LoggedIn& event, TimePoint /*now*/) {
+  if (state_ != State::kLoggingIn) return;
+  cookie_ = event.cookie;
+  cookie_is_fresh_ = true;
+  if (!event.reusable) {
+    connect_again();
+    return;
+  }
+  transition(State::kAttaching);
+  act(action::Attach{cookie_});
+}
+
+void Connector::on(const event::CookieRefused& event, TimePoint now) {
+  if (state_ != State::kAttaching) return;
+  cookie_.clear();
+  if (cookie_is_fresh_) {  // a new login would end the same way
+    attempt_failed(event.error, false, now);
+    return;
+  }
+  connect_again();
+}
+
+void Connector::on(const event::Attached& /*event*/, TimePoint /*now*/) {
+  if (state_ != State::kAttaching) return;
+  transition(State::kConfiguring);
+  act(action::StopTimer{});  // what is under way in the kernel is waited for
+  act(action::Configure{});
+}
+
+void Connector::on(const event::Configured& /*event*/, TimePoint now) {
+  if (state_ != State::kConfiguring) return;
+  transition(State::kProbing);
+  act(action::StartTimer{std::max(deadline_, now + options_.retry_timeout / 4)});
+  act(action::Probe{});
+}
+
+void Connector::on(const event::Alive& /*event*/, TimePoint now) {
+  if (state_ != State::kProbing) return;
+  transition(State::kUp);
+  has_been_up_ = true;
+  failed_attempts_ = 0;
+  up_since_ = now;
+  last_error_.reset();
+  // The address that works comes first next time.
+  std::rotate(endpoints_.begin(), endpoints_.begin() + static_cast<ptrdiff_t>(next_endpoint_ - 1),
+              endpoints_.end());
+  act(action::StopTimer{});
+}
+
+void Connector::on(const event::Failed& event, TimePoint now) {
+  if (state_ == State::kUp) {
+    last_error_ = event.error;
+    act(action::DropTransport{});
+    wait(backoff_.after_loss(now - up_since_), now);
+    return;
+  }
+  if (!attempting()) return;
+  // Only what happened on the way to this one address speaks for trying the next.
+  const bool on_the_way = state_ == State::kConnecting || state_ == State::kHandshaking;
+  const bool more = next_endpoint_ < endpoints_.size() && now < deadline_;
+  if (event.transient && on_the_way && more) {
+    last_error_ = event.error;
+    act(action::DropTransport{});
+    connect_next(now);
+    return;
+  }
+  if (event.transient && state_ == State::kResolving && !endpoints_.empty()) {
+    connect_next(now);  // with the addresses known from before
+    return;
+  }
+  attempt_failed(event.error, event.transient, now);
+}
+
+bool Connector::attempting() const {
+  return state_ >= State::kResolving && state_ <= State::kProbing;
+}
+
+void Connector::attempt_failed(const Error& error, bool transient, TimePoint now) {
+  last_error_ = error;
+  ++failed_attempts_;
+  if (!worth_retrying(error, transient)) {
+    stop(error);
+    return;
+  }
+  act(action::DropTransport{});
+  wait(backoff_.after_failure(), now);
+}
+
+bool Connector::worth_retrying(const Error& error, bool transient) const {
+  // A captive portal in between shows a certificate of its own; it will go away.
+  if (has_been_up_ && error.code == ErrorCode::kUntrusted) return true;
+  return transient && (has_been_up_ || options_.persist);
+}
+
+void Connector::wait(Duration delay, TimePoint now) {
+  if (delay == Duration::zero()) {
+    begin_attempt(now);
+    return;
+  }
+  transition(State::kWaiting);
+  deadline_ = now + delay;
+  act(action::StartTimer{deadline_});
+}
+
+void Connector::on(const event::Tick& /*event*/, TimePoint now) {
+  if (state_ == State::kWaiting) {
+    begin_attempt(now);
+  } else if (attempting() && state_ != State::kConfiguring) {
+    if (state_ == State::kResolving) act(action::DropTransport{});
+    on(event::Failed{timed_out(state_), true}, now);
+  }
+}
+
+void Connector::on(const event::PeerEnded& event, TimePoint /*now*/) {
+  if (state_ == State::kUp || attempting()) {
+    last_error_ = event.error;
+    stop(event.error);
+  }
+}
+
+void Connector::on(const event::Stop& event, TimePoint /*now*/) {
+  if (state_ == State::kIdle) {
+    transition(State::kStopped);
+    act(action::Finish{event.error});
+  } else if (state_ != State::kStopping && state_ != State::kStopped) {
+    stop(event.error);
+  }
+}
+
+void Connector::stop(std::optional<Error> error) {
+  outcome_ = std::move(error);
+  transition(State::kStopping);
+  act(action::StopTimer{});
+  act(action::Undo{});
+}
+
+void Connector::on(const event::Undone& /*event*/, TimePoint /*now*/) {
+  if (state_ != State::kStopping) return;
+  transition(State::kStopped);
+  act(action::Finish{outcome_});
+}
+
+}  // namespace culvert::client

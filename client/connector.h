@@ -1,0 +1,195 @@
+// Connector: the client's life as a state machine. It decides, it never acts: events in, actions
+// out; connection.cc carries the actions out and feeds back what became of them. Pure.
+//
+//            ┌───────────────────────────── next address ──────────────┐
+//            ▼                                                         │
+//  Idle ► Resolving ► Connecting ► Handshaking ► LoggingIn ► Attaching ┤
+//            ▲            ▲             │   (cookie at hand) ▲   │     │
+//            │            │             └────────────────────┘   ▼     │
+//            │            └── cookie refused: log in anew ── Configuring
+//            │                                                   │
+//         Waiting ◄──── lost, or failed and worth a retry ── Probing ► Up
+//
+//  Any state ► Stopping (everything is put back) ► Stopped.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "client/backoff.h"
+#include "common/base/address.h"
+#include "common/base/clock.h"
+#include "common/base/result.h"
+
+namespace culvert::client {
+
+enum class State {
+  kIdle,
+  kResolving,    // name to addresses
+  kConnecting,   // TCP
+  kHandshaking,  // TLS
+  kLoggingIn,    // HTTP login; ends with a cookie
+  kAttaching,    // CONNECT with the cookie
+  kConfiguring,  // TUN, addresses, routes, DNS
+  kProbing,      // DPD asked, answer awaited
+  kUp,
+  kWaiting,   // for the next attempt; addresses and routes stay as they are
+  kStopping,  // putting everything back
+  kStopped,
+};
+// Lower-case, stable, for status and logs: "up", "logging_in".
+[[nodiscard]] std::string_view name_of(State state);
+
+namespace event {
+struct Start {};
+struct Resolved {
+  std::vector<Endpoint> endpoints;
+};
+struct Connected {};
+// TLS is up: the server's certificate is good and it has asked for ours.
+struct Secured {};
+struct LoggedIn {
+  std::string cookie;
+  bool reusable = false;  // the connection takes another request
+};
+// The server took CONNECT and sent parameters.
+struct Attached {};
+// The server does not know the cookie (any more).
+struct CookieRefused {
+  Error error;
+};
+struct Configured {};
+// An answer came through the tunnel.
+struct Alive {};
+// What was under way failed, or the channel was lost. transient: another address, or another time,
+// may bring a better result.
+struct Failed {
+  Error error;
+  bool transient = false;
+};
+// The server ended the session and does not want us back.
+struct PeerEnded {
+  Error error;
+};
+// The time asked for with action::StartTimer has come.
+struct Tick {};
+// Somebody wants an end. Without an error the end is a success.
+struct Stop {
+  std::optional<Error> error;
+};
+// Everything is put back, and the channel closed.
+struct Undone {};
+}  // namespace event
+
+using Event =
+    std::variant<event::Start, event::Resolved, event::Connected, event::Secured, event::LoggedIn,
+                 event::Attached, event::CookieRefused, event::Configured, event::Alive,
+                 event::Failed, event::PeerEnded, event::Tick, event::Stop, event::Undone>;
+[[nodiscard]] std::string_view name_of(const Event& event);
+
+namespace action {
+struct Resolve {};
+// The previous transport, if any, is gone by then.
+struct Connect {
+  Endpoint endpoint;
+};
+struct Secure {};
+struct LogIn {};
+struct Attach {
+  std::string cookie;
+};
+struct Configure {};
+struct Probe {};
+// One timer; starting it again moves it.
+struct StartTimer {
+  TimePoint deadline;
+};
+struct StopTimer {};
+// Gives up resolving, the connection, the channel: no event of theirs comes after this.
+struct DropTransport {};
+// Tells the server good-bye if there is a channel, and puts everything back; ends with Undone.
+struct Undo {};
+struct Finish {
+  std::optional<Error> error;
+};
+}  // namespace action
+
+using Action = std::variant<action::Resolve, action::Connect, action::Secure, action::LogIn,
+                            action::Attach, action::Configure, action::Probe, action::StartTimer,
+                            action::StopTimer, action::DropTransport, action::Undo, action::Finish>;
+
+class Connector {
+ public:
+  struct Options {
+    Duration first_timeout = std::chrono::seconds(30);  // of the first attempt as a whole
+    Duration retry_timeout = std::chrono::seconds(20);  // of a later one
+    bool persist = false;                               // keep trying even before the first success
+  };
+
+  explicit Connector(const Options& options) : options_(options) {}
+
+  // What to do now, in order. Valid until the next step(). Events that don't fit the state (an
+  // answer that came too late) are ignored.
+  [[nodiscard]] std::span<const Action> step(const Event& event, TimePoint now);
+
+  [[nodiscard]] State state() const { return state_; }
+  // The tunnel has carried something at least once: from here on it is reconnected for ever.
+  [[nodiscard]] bool has_been_up() const { return has_been_up_; }
+  // Why the last attempt failed or the tunnel was lost; kept until it is up again.
+  [[nodiscard]] const std::optional<Error>& last_error() const { return last_error_; }
+  // When the next attempt begins. REQUIRES: state() is kWaiting.
+  [[nodiscard]] TimePoint next_attempt() const { return deadline_; }
+
+ private:
+  void on(const event::Start& event, TimePoint now);
+  void on(const event::Resolved& event, TimePoint now);
+  void on(const event::Connected& event, TimePoint now);
+  void on(const event::Secured& event, TimePoint now);
+  void on(const event::LoggedIn& event, TimePoint now);
+  void on(const event::Attached& event, TimePoint now);
+  void on(const event::CookieRefused& event, TimePoint now);
+  void on(const event::Configured& event, TimePoint now);
+  void on(const event::Alive& event, TimePoint now);
+  void on(const event::Failed& event, TimePoint now);
+  void on(const event::PeerEnded& event, TimePoint now);
+  void on(const event::Tick& event, TimePoint now);
+  void on(const event::Stop& event, TimePoint now);
+  void on(const event::Undone& event, TimePoint now);
+
+  void begin_attempt(TimePoint now);
+  void connect_next(TimePoint now);
+  void connect_again();
+  void attempt_failed(const Error& error, bool transient, TimePoint now);
+  void wait(Duration delay, TimePoint now);
+  void stop(std::optional<Error> error);
+  [[nodiscard]] bool worth_retrying(const Error& error, bool transient) const;
+  [[nodiscard]] bool attempting() const;
+
+  void transition(State next);
+  template <typename A>
+  void act(A action) {
+    actions_.emplace_back(std::move(action));
+  }
+
+  Options options_;
+  State state_ = State::kIdle;
+  std::string_view asked_;  // the event being handled, for transition()'s log line
+  std::vector<Action> actions_;
+  std::vector<Endpoint> endpoints_;  // as last resolved
+  size_t next_endpoint_ = 0;         // of endpoints_
+  size_t failed_attempts_ = 0;       // since the tunnel was up
+  TimePoint deadline_{};             // of the attempt, or of the wait
+  TimePoint up_since_{};
+  Backoff backoff_;
+  std::string cookie_;
+  bool cookie_is_fresh_ = false;  // from this attempt's login
+  bool has_been_up_ = false;
+  std::optional<Error> last_error_;
+  std::optional<Error> outcome_;  // of a stop
+};
+
+}  // namespace culvert::client

@@ -1,0 +1,67 @@
+#include "client/inside.h"
+
+#include <utility>
+#include <vector>
+
+#include "common/base/log.h"
+
+namespace culvert::client {
+namespace {
+
+// From what is in force to what is wanted: the inverses, newest first, then the new requests.
+std::vector<net::SystemRequest> difference(const RoutePlan& old, const RoutePlan& wanted) {
+  std::vector<net::SystemRequest> requests;
+  for (auto request = old.requests.rbegin(); request != old.requests.rend(); ++request)
+    if (auto inverse = net::inverse(*request, {})) requests.push_back(std::move(*inverse));
+  requests.insert(requests.end(), wanted.requests.begin(), wanted.requests.end());
+  return requests;
+}
+
+}  // namespace
+
+void Inside::configure(const std::string& device, RoutePlan routes, DnsPlan dns, Done done) {
+  if (routes == routes_) return configure_dns(device, std::move(dns), std::move(done));
+  for (const std::string& note : routes.notes)
+    log::warning("routes", "left out", {{"what", note}});
+  auto requests = difference(routes_, routes);
+  routes_ = std::move(routes);
+  system_.submit(std::move(requests), [this, device, dns = std::move(dns), done = std::move(done)](
+                                          const std::vector<net::SystemAnswer>& answers) {
+    if (undoing_) return;
+    if (auto status = net::first_error(answers); !status) return done(std::move(status));
+    configure_dns(device, dns, done);
+  });
+}
+
+void Inside::configure_dns(const std::string& device, DnsPlan dns, Done done) {
+  if (dns == dns_plan_ && !dns_error_) return done({});
+  dns_plan_ = std::move(dns);
+  dns_error_.reset();
+  auto applied = [this, done = std::move(done)](Status status) {
+    if (undoing_) return;
+    if (!status) {
+      log::warning("dns", "name servers were not set", {{"why", status.error().message()}});
+      dns_error_ = std::move(status.error());
+    }
+    done({});
+  };
+  if (dns_plan_.empty())
+    dns_.undo(std::move(applied));
+  else
+    dns_.apply(device, dns_plan_, std::move(applied));
+}
+
+void Inside::undo(Done done) {
+  undoing_ = true;
+  dns_.undo([this, done = std::move(done)](const Status& dns_status) {
+    if (!dns_status)
+      log::warning("dns", "could not be put back", {{"why", dns_status.error().message()}});
+    system_.undo_all([this, done](Status status) {
+      routes_ = {};
+      dns_plan_ = {};
+      done(std::move(status));
+    });
+  });
+}
+
+}  // namespace culvert::client

@@ -1,0 +1,216 @@
+#include "client/runner.h"
+
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "client/connection.h"
+#include "common/base/log.h"
+#include "common/control/control_server.h"
+#include "common/control/protocol.h"
+#include "common/loop/signal.h"
+#include "common/net/sys.h"
+#include "common/net/undo_journal.h"
+
+namespace culvert::client {
+namespace {
+
+Error already_up(const std::string& tunnel) {
+  return fail(ErrorCode::kAlreadyUp, tunnel + " is up already", {},
+              "culvert disconnect " + tunnel + " ends it");
+}
+
+Result<net::UndoJournal> open_journal(const Paths& paths, const std::string& tunnel) {
+  auto journal = net::UndoJournal::open(paths.journal(tunnel));
+  if (!journal && journal.error().code == ErrorCode::kAlreadyUp) return already_up(tunnel);
+  return journal;
+}
+
+// The resolver's part of the leftovers; runs the loop for it.
+void undo_dns_leftovers(loop::Loop& loop, Dns& dns) {
+  dns.undo_leftovers([&loop](const Status& status) {
+    if (!status)
+      log::warning("dns", "leftovers could not be undone", {{"why", status.error().message()}});
+    loop.stop();
+  });
+  loop.run();
+}
+
+Result<bool> undo_journal(net::UndoJournal& journal, net::Netlink& netlink) {
+  if (journal.unreadable() > 0)
+    log::warning("undo", "the journal has lines that make no sense",
+                 {{"file", journal.path()}, {"lines", journal.unreadable()}});
+  if (journal.empty()) return false;
+  const size_t changes = journal.pending().size();
+  if (auto undone = journal.undo_all(netlink); !undone) return std::move(undone.error());
+  log::info("undo", "put back what an earlier run had left", {{"changes", changes}});
+  return true;
+}
+
+// Everything of one running tunnel. The order of the members is the order of their needs.
+class Process final : private Connection::Observer {
+ public:
+  Process(const Profile& profile, RunOptions options)
+      : profile_(profile),
+        options_(std::move(options)),
+        dns_(loop_, options_.paths.dns_note(profile.tunnel), detect_dns_method()) {}
+
+  Status run() {
+    if (auto ready = prepare(); !ready) return tell(std::move(ready));
+    watch_signals();
+    if (auto started = connection_->start(); !started) return tell(std::move(started));
+    loop_.run();
+    clean_up();
+    return tell(outcome_ ? Status(*outcome_) : Status());
+  }
+
+ private:
+  Status prepare() {
+    if (auto made = make_runtime_folder(options_.paths.runtime); !made) return made;
+    auto tls = tls::TlsConfig::build(profile_.tls_options());
+    if (!tls) return std::move(tls.error());
+    tls_ = std::move(*tls);
+    if (auto listening = listen(); !listening) return listening;
+    auto journal = open_journal(options_.paths, profile_.tunnel);
+    if (!journal) return std::move(journal.error());
+    options_.when_alone();
+    return open_system(std::move(*journal));
+  }
+
+  Status listen() {
+    auto control = control::ControlServer::listen(
+        loop_, options_.paths.socket(profile_.tunnel), 0600,
+        [this](const control::Request& request, control::Responder responder) {
+          on_request(request, std::move(responder));
+        });
+    if (!control)
+      return control.error().code == ErrorCode::kAlreadyUp ? already_up(profile_.tunnel)
+                                                           : std::move(control.error());
+    control_ = std::move(*control);
+    return {};
+  }
+
+  Status open_system(net::UndoJournal journal) {
+    auto netlink = net::Netlink::open();
+    if (!netlink) return std::move(netlink.error());
+    if (auto undone = undo_journal(journal, *netlink); !undone) return std::move(undone.error());
+    undo_dns_leftovers(loop_, dns_);
+    auto tun = net::TunDevice::open(sys_, {.name = profile_.device, .must_be_new = true});
+    if (!tun) return std::move(tun.error());
+    net::LocalSystemOpsOptions options;
+    options.journal = std::make_unique<net::UndoJournal>(std::move(journal));
+    options.own_device = tun->name();
+    system_ = std::make_unique<net::LocalSystemOps>(
+        std::move(*netlink), [this](std::function<void()> task) { loop_.post(std::move(task)); },
+        std::move(options));
+    Connection::Observer& observer = *this;
+    connection_ = std::make_unique<Connection>(
+        Connection::Parts{loop_, profile_, tls_, *system_, dns_, observer}, std::move(*tun),
+        options_.connector);
+    return {};
+  }
+
+  void watch_signals() {
+    for (const int number : {SIGINT, SIGTERM, SIGHUP})
+      signals_.emplace_back(loop_, number, [this] {
+        log::info("tunnel", "asked to end by a signal");
+        connection_->stop(up_ ? std::nullopt : std::optional<Error>(interrupted()));
+      });
+  }
+
+  static Error interrupted() {
+    return fail(ErrorCode::kFailure, "interrupted before the tunnel was up");
+  }
+
+  void on_request(const control::Request& request, control::Responder responder) {
+    if (!connection_)
+      return responder.answer(fail(ErrorCode::kFailure, "the tunnel is only just starting"));
+    if (request.command == "status")
+      return responder.answer(Result<control::Json>(to_json(connection_->status())));
+    if (request.command != "disconnect")
+      return responder.answer(fail(ErrorCode::kUsage, "no such command: " + request.command));
+    waiting_for_end_.push_back(std::move(responder));
+    log::info("tunnel", "asked to end");
+    connection_->stop(up_ ? std::nullopt : std::optional<Error>(interrupted()));
+  }
+
+  void on_progress(const std::string& line) override {
+    if (!up_) options_.progress.line(line);
+  }
+
+  void on_up() override {
+    up_ = true;
+    options_.progress.up();
+  }
+
+  void on_finished(const std::optional<Error>& error) override {
+    outcome_ = error;
+    loop_.post([this] { loop_.stop(); });
+  }
+
+  // The device goes with the connection, so that who waits for the end finds nothing left.
+  void clean_up() {
+    connection_.reset();
+    system_.reset();
+    if (auto journal = net::UndoJournal::open(options_.paths.journal(profile_.tunnel));
+        journal && journal->empty())
+      journal->remove();
+    const control::Json answer = {{"name", profile_.tunnel}, {"pid", ::getpid()}};
+    for (control::Responder& responder : waiting_for_end_)
+      responder.answer(Result<control::Json>(answer));
+  }
+
+  Status tell(Status status) {
+    if (!status) {
+      log::error("tunnel", "ended", {{"why", status.error().message()}});
+      options_.progress.failed(status.error());
+    } else {
+      log::info("tunnel", "ended, everything is put back");
+    }
+    return status;
+  }
+
+  const Profile& profile_;
+  RunOptions options_;
+  net::KernelSys sys_;
+  loop::Loop loop_;
+  std::shared_ptr<const tls::TlsConfig> tls_;
+  Dns dns_;
+  std::unique_ptr<net::LocalSystemOps> system_;
+  std::unique_ptr<Connection> connection_;
+  std::unique_ptr<control::ControlServer> control_;
+  std::vector<control::Responder> waiting_for_end_;
+  std::vector<loop::Signal> signals_;
+  bool up_ = false;
+  std::optional<Error> outcome_;
+};
+
+}  // namespace
+
+Status run_tunnel(const Profile& profile, RunOptions options) {
+  return Process(profile, std::move(options)).run();
+}
+
+Result<bool> undo_leftovers(const Paths& paths, const std::string& tunnel) {
+  auto journal = open_journal(paths, tunnel);
+  if (!journal) return std::move(journal.error());
+  auto netlink = net::Netlink::open();
+  if (!netlink) return std::move(netlink.error());
+  auto undone = undo_journal(*journal, *netlink);
+  if (!undone) return undone;
+  const bool had_dns = ::access(paths.dns_note(tunnel).c_str(), F_OK) == 0;
+  loop::Loop loop;
+  Dns dns(loop, paths.dns_note(tunnel), detect_dns_method());
+  undo_dns_leftovers(loop, dns);
+  // Nobody alive holds the journal, so nobody listens.
+  ::unlink(paths.socket(tunnel).c_str());
+  journal->remove();
+  return *undone || had_dns;
+}
+
+}  // namespace culvert::client

@@ -1,0 +1,35 @@
+#define MBEDTLS_ALLOW_PRIVATE_ACCESS
+#include "common/tls/mbedtls_peek.h"
+
+#include <mbedtls/md.h>
+#include <mbedtls/pk.h>
+#include <mbedtls/version.h>
+
+#include "ssl_misc.h" /* of mbedTLS's library folder */
+
+#if MBEDTLS_VERSION_MAJOR != 3 || MBEDTLS_VERSION_MINOR != 6
+#error "mbedtls_peek.c was written for mbedTLS 3.6: check every field that it reads"
+#endif
+
+int culvert_certificate_requested(const mbedtls_ssl_context* ssl) {
+  return ssl->handshake != NULL && ssl->handshake->client_auth != 0;
+}
+
+int culvert_alert_number(const mbedtls_ssl_context* ssl) {
+  return ssl->in_msg[1];
+}
+
+int culvert_verify_crl_signature(const mbedtls_x509_crl* crl, const mbedtls_x509_crt* ca,
+                                 const mbedtls_x509_crt_profile* profile) {
+  unsigned char hash[MBEDTLS_MD_MAX_SIZE];
+  const mbedtls_md_info_t* md = mbedtls_md_info_from_type(crl->sig_md);
+  if (md == NULL || crl->sig_md == MBEDTLS_MD_NONE) return -1;
+  if ((profile->allowed_mds & MBEDTLS_X509_ID_FLAG(crl->sig_md)) == 0) return -1;
+  if ((profile->allowed_pks & MBEDTLS_X509_ID_FLAG(crl->sig_pk)) == 0) return -1;
+  const int ret = mbedtls_md(md, crl->tbs.p, crl->tbs.len, hash);
+  if (ret != 0) return ret;
+  /* The library's own code passes the public key of a const certificate in the same way. */
+  mbedtls_pk_context* key = (mbedtls_pk_context*)&ca->pk;
+  return mbedtls_pk_verify_ext(crl->sig_pk, crl->sig_opts, key, crl->sig_md, hash,
+                               mbedtls_md_get_size(md), crl->sig.p, crl->sig.len);
+}

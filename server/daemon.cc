@@ -1,0 +1,441 @@
+#include "server/daemon.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <optional>
+#include <utility>
+
+#include "common/base/file.h"
+#include "common/base/log.h"
+#include "common/loop/loop.h"
+#include "common/loop/signal.h"
+#include "common/loop/timer.h"
+#include "common/net/sys.h"
+#include "common/net/system_ops.h"
+#include "common/net/tun_device.h"
+#include "common/net/undo_journal.h"
+#include "common/tls/cpu.h"
+#include "server/control_commands.h"
+#include "server/data_plane.h"
+#include "server/listener.h"
+#include "server/login.h"
+#include "server/posted_gate.h"
+#include "server/privileges.h"
+#include "server/session_manager.h"
+#include "server/tls_files.h"
+
+namespace culvert::server {
+namespace {
+
+using std::chrono::seconds;
+
+constexpr uint32_t kTxQueueLength = 4096;
+// "Unreachable" for addresses of a pool that nobody has: far behind every other route
+// (Documentation/networking/vrf.rst uses the same number for the same purpose).
+constexpr uint32_t kLastResortMetric = 4278198272;
+constexpr seconds kTick{1};
+constexpr unsigned kTicksPerStats = 5;
+constexpr std::chrono::days kExpiryWarning{30};
+
+class DataCarrier final : public Carrier {
+ public:
+  explicit DataCarrier(DataPlane& data) : data_(data) {}
+  void attach(AttachRequest request) override { data_.attach(std::move(request)); }
+  void end(SessionId id, EndKind kind, std::string reason) override {
+    data_.end(id, kind, std::move(reason));
+  }
+  void forget(SessionId id) override { data_.forget(id); }
+
+ private:
+  DataPlane& data_;
+};
+
+Result<Rules> load_rules(const ServerConfig& config) {
+  auto users = read_users(config.users_dir());
+  if (!users) return users.error();
+  return Rules{.unknown_users = config.unknown_users,
+               .network = config.network,
+               .session = config.session,
+               .users = std::move(*users)};
+}
+
+// The keys that only a restart changes: sockets, TUN and pools were made by another user.
+std::vector<std::string> needs_restart(const ServerConfig& running, const ServerConfig& wanted) {
+  std::vector<std::string> keys;
+  if (wanted.listen != running.listen) keys.emplace_back("listen.address");
+  if (wanted.network.ipv4 != running.network.ipv4) keys.emplace_back("network.ipv4");
+  if (wanted.network.ipv6 != running.network.ipv6) keys.emplace_back("network.ipv6");
+  if (wanted.user != running.user) keys.emplace_back("user");
+  if (wanted.tun_device != running.tun_device) keys.emplace_back("tun.device");
+  if (wanted.log.level != running.log.level) keys.emplace_back("log.level");
+  if (wanted.log.format != running.log.format) keys.emplace_back("log.format");
+  return keys;
+}
+
+// The run-time folder is shared with clients, which run as root. One that we make lets the service
+// user remove its own files at the end and nobody else's (sticky); one that is there stays as it
+// is.
+Status make_folder(const std::string& path, const Account& account) {
+  if (::mkdir(path.c_str(), 0755) != 0) {
+    if (errno == EEXIST) return {};
+    const ErrorCode code = errno == EACCES ? ErrorCode::kPermission : ErrorCode::kFailure;
+    return fail_errno(code, errno, "cannot create the run-time folder", path);
+  }
+  if (account.gid != ::getegid() &&
+      ::chown(path.c_str(), static_cast<uid_t>(-1), account.gid) == 0) {
+    ::chmod(path.c_str(), 01775);
+  }
+  return {};
+}
+
+// What an earlier run that was killed has left behind.
+Result<std::unique_ptr<net::UndoJournal>> take_up_journal(const std::string& path,
+                                                          net::Netlink& netlink) {
+  auto journal = net::UndoJournal::open(path);
+  if (!journal) return journal.error();
+  const size_t left = journal->pending().size();
+  if (left != 0) {
+    log::warning("daemon", "putting back what a killed server has left", {{"changes", left}});
+    if (Status undone = journal->undo_all(netlink); !undone) return undone.error();
+  }
+  return std::make_unique<net::UndoJournal>(std::move(*journal));
+}
+
+std::vector<net::SystemRequest> device_setup(const SessionManager& sessions,
+                                             const std::string& device) {
+  std::vector<net::SystemRequest> requests;
+  net::LinkChange before{.device = device};
+  before.tx_queue_len = kTxQueueLength;
+  before.addr_gen_mode_none = true;  // has to be said before the device is up
+  requests.emplace_back(net::SetLink{before});
+  for (const Family family : {Family::kV4, Family::kV6}) {
+    const auto& pool = sessions.pool(family);
+    if (!pool) continue;
+    requests.emplace_back(net::AddAddress{device, Prefix::host(pool->server_address())});
+  }
+  net::LinkChange up{.device = device};
+  up.up = true;
+  requests.emplace_back(net::SetLink{up});
+  for (const Family family : {Family::kV4, Family::kV6}) {
+    const auto& pool = sessions.pool(family);
+    if (!pool) continue;
+    net::Route route;
+    route.destination = pool->network();
+    route.type = net::Route::Type::kUnreachable;
+    route.metric = kLastResortMetric;
+    requests.emplace_back(net::AddRoute{route});
+  }
+  return requests;
+}
+
+void warn_about_certificate(const tls::CertificateInfo& certificate) {
+  const auto left = certificate.not_after - wall_now();
+  if (left > kExpiryWarning) return;
+  log::warning(
+      "daemon",
+      left > seconds(0) ? "the server's certificate expires soon"
+                        : "the server's certificate has expired",
+      {{"subject", certificate.subject}, {"not_after", to_iso8601(certificate.not_after)}});
+}
+
+// A reload runs as the service user.
+void warn_about_files(const Account& account, const ServerConfig& config) {
+  for (const std::string& file :
+       {config.file, config.tls.certificate, config.tls.key, config.tls.client_ca}) {
+    if (const Status readable = check_readable(account, file); !readable) {
+      log::warning("daemon", "a reload will not be able to read a file",
+                   {{"file", file}, {"error", readable.error().message()}});
+    }
+  }
+}
+
+// The parts in the order in which they are made; they go in the reverse order.
+class Daemon final : public ControlTarget {
+ public:
+  explicit Daemon(const RunOptions& options) : options_(options), config_(options.config) {}
+  ~Daemon() override;
+
+  Status run();
+
+  const ServerFacts& facts() const override { return facts_; }
+  const tls::TlsConfig& tls() const override { return *tls_; }
+  SessionManager& sessions() override { return *sessions_; }
+  TimePoint now() const override { return loop_.now(); }
+  void refresh(UniqueFunction<void()> then) override;
+  void reload(UniqueFunction<void(Result<ReloadOutcome>)> done) override;
+
+ private:
+  Status open();
+  Status open_device(Rules rules);
+  Status drop();
+  Status start();
+  void serve();
+  void stop();
+
+  Status wait_for(const std::function<void(net::SystemOps::Finished)>& begin);
+  void on_stop(std::string_view signal);
+  void on_hangup();
+  void on_tick();
+  void apply(ServerConfig config, Rules rules, std::shared_ptr<const tls::TlsConfig> tls,
+             UniqueFunction<void(Result<ReloadOutcome>)> done);
+
+  const RunOptions& options_;
+  ServerConfig config_;
+  ServerFacts facts_;
+  Account account_;
+  bool stopping_ = false;
+  unsigned ticks_ = 0;
+
+  loop::Loop loop_;
+  net::KernelSys sys_;
+  std::vector<loop::Signal> signals_;
+  std::shared_ptr<const tls::TlsConfig> tls_;
+  std::unique_ptr<control::ControlServer> control_;
+  UniqueFd listener_;
+  std::unique_ptr<DataPlane> data_;
+  std::unique_ptr<DataCarrier> carrier_;
+  std::unique_ptr<net::LocalSystemOps> system_;
+  std::unique_ptr<SessionManager> sessions_;
+  std::unique_ptr<PostedGate> gate_;
+  std::unique_ptr<LoginThread> login_;
+  std::optional<loop::Timer> ticker_;
+};
+
+// ---- life ---------------------------------------------------------------------------------------
+
+Status Daemon::run() {
+  facts_.started = wall_now();
+  facts_.started_at = loop_.now();
+  if (Status opened = open(); !opened) return opened;
+  if (Status dropped = drop(); !dropped) return dropped;
+  if (Status started = start(); !started) {
+    stop();
+    return started;
+  }
+  serve();
+  stop();
+  return {};
+}
+
+// Everything that needs privileges, is refused most easily, or shows that somebody is here already:
+// so that a start that cannot succeed has changed nothing.
+Status Daemon::open() {
+  auto account = plan_privileges(config_.user);
+  if (!account) return account.error();
+  account_ = std::move(*account);
+  auto tls = load_tls_config(config_.tls);
+  if (!tls) return tls.error();
+  tls_ = std::move(*tls);
+  warn_about_certificate(tls_->own_certificate());
+  auto rules = load_rules(config_);
+  if (!rules) return rules.error();
+
+  // The socket first: it tells whether another server runs here, whose journal must not be undone.
+  if (Status made = make_folder(parent_path(options_.control_socket), account_); !made) {
+    return made;
+  }
+  auto control = serve_control(loop_, options_.control_socket, *this);
+  if (!control) return control.error();
+  control_ = std::move(*control);
+
+  auto listener = open_listener(config_.listen);
+  if (!listener) return listener.error();
+  listener_ = std::move(*listener);
+  const auto bound = local_endpoint(listener_.get());
+  if (!bound) return bound.error();
+  facts_.listen = bound->to_string();
+  return open_device(std::move(*rules));
+}
+
+Status Daemon::open_device(Rules rules) {
+  auto netlink = net::Netlink::open();
+  if (!netlink) return netlink.error();
+  auto tun = net::TunDevice::open(sys_, {.name = config_.tun_device, .must_be_new = true});
+  if (!tun) return tun.error();
+  facts_.device = tun->name();
+  auto journal = take_up_journal(options_.control_socket + ".undo", *netlink);
+  if (!journal) return journal.error();
+  data_ = std::make_unique<DataPlane>(std::move(*tun), [this](DataEvent event) {
+    loop_.post([this, e = std::move(event)]() mutable { sessions_->on_data_event(std::move(e)); });
+  });
+  carrier_ = std::make_unique<DataCarrier>(*data_);
+  // Its thread starts with the first request, after the privileges were dropped.
+  system_ = std::make_unique<net::LocalSystemOps>(
+      std::move(*netlink), [this](std::function<void()> task) { loop_.post(std::move(task)); },
+      net::LocalSystemOpsOptions{.journal = std::move(*journal), .own_device = facts_.device});
+  auto sessions = SessionManager::create({.system = *system_,
+                                          .carrier = *carrier_,
+                                          .device = facts_.device,
+                                          .now = [this] { return loop_.now(); }},
+                                         std::move(rules));
+  if (!sessions) return sessions.error();
+  sessions_ = std::move(*sessions);
+  gate_ = std::make_unique<PostedGate>(loop_, *sessions_);
+  return {};
+}
+
+Status Daemon::drop() {
+  warn_about_files(account_, config_);
+  // To be removed by the service user at the end, if the folder lets him.
+  for (const std::string& file : {options_.control_socket, options_.control_socket + ".undo"}) {
+    if (::lchown(file.c_str(), account_.uid, account_.gid) != 0) {
+      log::debug("daemon", "a run-time file keeps its owner", {{"file", file}});
+    }
+  }
+  if (Status dropped = drop_privileges(account_); !dropped) return dropped;
+  facts_.user = account_.name;
+  facts_.config_file = config_.file;
+  return {};
+}
+
+Status Daemon::start() {
+  signals_.emplace_back(loop_, SIGTERM, [this] { on_stop("SIGTERM"); });
+  signals_.emplace_back(loop_, SIGINT, [this] { on_stop("SIGINT"); });
+  signals_.emplace_back(loop_, SIGHUP, [this] { on_hangup(); });
+  Status set_up = wait_for([this](net::SystemOps::Finished done) {
+    system_->submit(device_setup(*sessions_, facts_.device),
+                    [d = std::move(done)](const std::vector<net::SystemAnswer>& answers) {
+                      d(net::first_error(answers));
+                    });
+  });
+  if (!set_up) return set_up;
+  if (Status started = data_->start(); !started) return started;
+  login_ = std::make_unique<LoginThread>(std::move(listener_), tls_, *gate_);
+  gate_->set_login(*login_);
+  if (Status started = login_->start(); !started) return started;
+  ticker_.emplace(loop_);
+  ticker_->start_repeating(kTick, [this] { on_tick(); });
+  return {};
+}
+
+void Daemon::serve() {
+  log::info("daemon", "ready",
+            {{"version", CULVERT_VERSION},
+             {"listen", facts_.listen},
+             {"device", facts_.device},
+             {"user", facts_.user},
+             {"aes_gcm", tls::gcm_backend()},
+             {"config", facts_.config_file}});
+  if (!stopping_) loop_.run();
+}
+
+// In the order of the packets' way in: no more logins, no more channels (the device goes with the
+// data thread's queue, and its routes with it), then what is left in the kernel.
+void Daemon::stop() {
+  ticker_.reset();
+  control_.reset();
+  if (login_) login_->stop_and_join();
+  data_->stop_and_join();
+  const Status undone =
+      wait_for([this](net::SystemOps::Finished done) { system_->undo_all(std::move(done)); });
+  if (undone) {
+    ::unlink((options_.control_socket + ".undo").c_str());
+  } else {
+    log::error("daemon", "not everything could be put back", {{"error", undone.error().message()}});
+  }
+  log::info("daemon", "stopped");
+}
+
+// Nothing calls anybody here any more: the threads are joined before what they post to goes.
+Daemon::~Daemon() {
+  system_.reset();
+  login_.reset();
+  gate_.reset();
+  sessions_.reset();
+}
+
+// Runs the loop until the system's answer is here.
+Status Daemon::wait_for(const std::function<void(net::SystemOps::Finished)>& begin) {
+  std::optional<Status> result;
+  begin([&](Status status) {
+    result = std::move(status);
+    loop_.stop();
+  });
+  while (!result)
+    loop_.run();
+  return *result;
+}
+
+// ---- events -------------------------------------------------------------------------------------
+
+void Daemon::on_stop(std::string_view signal) {
+  if (std::exchange(stopping_, true)) return;
+  log::info("daemon", "stopping", {{"signal", signal}, {"sessions", sessions_->table().size()}});
+  loop_.stop();
+}
+
+void Daemon::on_hangup() {
+  reload([](const Result<ReloadOutcome>& outcome) {
+    // Success has logged itself.
+    if (!outcome) {
+      log::error("daemon", "reload failed, everything stays as it was",
+                 {{"error", outcome.error().message()}});
+    }
+  });
+}
+
+void Daemon::on_tick() {
+  sessions_->tick();
+  if (++ticks_ % kTicksPerStats == 0) refresh([] {});
+}
+
+void Daemon::refresh(UniqueFunction<void()> then) {
+  auto waiting = std::make_shared<UniqueFunction<void()>>(std::move(then));
+  data_->snapshot([this, waiting](DataPlaneStats stats) {
+    loop_.post([this, waiting, s = std::move(stats)] {
+      sessions_->on_stats(s);
+      (*waiting)();
+    });
+  });
+}
+
+// ---- reload -------------------------------------------------------------------------------------
+
+void Daemon::reload(UniqueFunction<void(Result<ReloadOutcome>)> done) {
+  auto config = load_config(config_.file);
+  if (!config) return done(config.error());
+  auto tls = load_tls_config(config->tls);
+  if (!tls) return done(tls.error());
+  auto rules = load_rules(*config);
+  if (!rules) return done(rules.error());
+  if (!login_) return done(fail(ErrorCode::kFailure, "the server is still starting"));
+  // First the login thread, and only when it has the new state the sessions: whoever was judged by
+  // the old one has his session by then, and it is judged again with the others.
+  login_->set_tls_config(*tls, [this, c = std::move(*config), r = std::move(*rules), t = *tls,
+                                d = std::move(done)]() mutable {
+    loop_.post(
+        [this, c = std::move(c), r = std::move(r), t = std::move(t), d = std::move(d)]() mutable {
+          apply(std::move(c), std::move(r), std::move(t), std::move(d));
+        });
+  });
+}
+
+void Daemon::apply(ServerConfig config, Rules rules, std::shared_ptr<const tls::TlsConfig> tls,
+                   UniqueFunction<void(Result<ReloadOutcome>)> done) {
+  ReloadOutcome outcome;
+  outcome.needs_restart = needs_restart(options_.config, config);
+  tls_ = std::move(tls);
+  warn_about_certificate(tls_->own_certificate());
+  outcome.ended = sessions_->apply(std::move(rules), *tls_);
+  log::info(
+      "daemon", "reloaded",
+      {{"sessions_ended", outcome.ended.size()}, {"needs_restart", outcome.needs_restart.size()}});
+  for (const std::string& key : outcome.needs_restart) {
+    log::warning("daemon", "a changed key takes effect at the next start", {{"key", key}});
+  }
+  config_ = std::move(config);
+  done(std::move(outcome));
+}
+
+}  // namespace
+
+Status run_daemon(const RunOptions& options) {
+  return Daemon(options).run();
+}
+
+}  // namespace culvert::server

@@ -1,0 +1,92 @@
+// DataPlane: the thread that carries packets. It has its own loop, one TUN queue, the sessions
+// whose channels live here and the table that finds a session for a destination. Nothing of it is
+// shared: the other threads talk to it by messages, and it answers by messages.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/base/address.h"
+#include "common/base/strong.h"
+#include "common/base/unique_fd.h"
+#include "common/loop/loop.h"
+#include "common/net/tun_device.h"
+#include "common/tls/tls_session.h"
+#include "common/tunnel/stats.h"
+#include "common/tunnel/tunnel.h"
+
+namespace culvert::server {
+
+struct AttachRequest {
+  SessionId id;
+  uint64_t attachment = 0;               // said again in the events of this connection
+  UniqueFd socket;                       // connected, non-blocking
+  std::unique_ptr<tls::TlsSession> tls;  // after the CONNECT answer was written to the socket
+  std::vector<std::byte> leftover;       // decrypted bytes that followed the CONNECT request
+  std::vector<Prefix> inside;            // addresses of the peer and networks behind it
+  std::chrono::seconds dpd{}, keepalive{};
+};
+
+struct SessionStats {
+  SessionId id;
+  tunnel::Counters counters;
+  std::string channel;  // "tls"; empty: none at the moment
+  std::string tls_version, cipher;
+  size_t queued_bytes = 0;
+};
+
+struct DataEvent {
+  enum class Kind {
+    kChannelLost,  // the session may come back with its cookie
+    kPeerEnded,    // the peer sent DISCONNECT: the session is over
+    kEnded,        // as asked by end()
+  };
+  SessionId id;
+  uint64_t attachment = 0;  // of the connection that it is about: one that was replaced meanwhile?
+  Kind kind;
+  std::string reason;  // may hold the peer's words
+  SessionStats stats;
+};
+
+enum class EndKind {
+  kKick,   // DISCONNECT frame with the reason: the client must not come back by itself
+  kClose,  // plain close: the client comes back with its cookie
+};
+
+struct DataPlaneStats {
+  std::vector<SessionStats> sessions;
+  uint64_t unrouted = 0;  // packets from the TUN that nobody owns
+};
+
+class DataPlane {
+ public:
+  // `to_control` is called on the data thread and must only post.
+  DataPlane(net::TunDevice queue, std::function<void(DataEvent)> to_control);
+  ~DataPlane();  // REQUIRES: not started, or stop_and_join() was called
+
+  // Starts the thread.
+  Status start();
+  // Closes every channel without a DISCONNECT frame ("come back") and ends the thread.
+  void stop_and_join();
+
+  // These may be called from any thread and take effect in the order of the calls.
+  // attach() with a known id replaces the channel (same addresses, the old connection is closed).
+  void attach(AttachRequest request);
+  // An event of kind kEnded follows, also if the session has no channel or is unknown.
+  void end(SessionId id, EndKind kind, std::string reason);
+  // Forgets the session at once; no event follows.
+  void forget(SessionId id);
+  // `done` is called on the data thread and must only post.
+  void snapshot(std::function<void(DataPlaneStats)> done);
+
+ private:
+  class Thread;
+  std::unique_ptr<Thread> thread_state_;
+  std::thread thread_;
+};
+
+}  // namespace culvert::server

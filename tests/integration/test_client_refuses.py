@@ -1,0 +1,133 @@
+"""The client trusts nobody whom it was not told to trust, and explains what it saw.
+
+    server: a TLS server with one bad certificate after another (harness/cstp.py)
+    client1: culvert, which must end with exit code 5, or 3 where its own certificate is at fault
+"""
+import re
+
+import pytest
+
+from harness import certs, cstp
+from harness.culvert import Client
+
+NAME = "vpn.example.com"
+
+
+@pytest.fixture
+def ca(world):
+    return certs.Ca(world.dir, "Good CA")
+
+
+def profile(ca, client_cert, name=NAME, address="198.51.100.1"):
+    return {"name": name, "address": address, "user": "alice",
+            "tls": {"ca": ca.certificate_pem, "certificate": client_cert.certificate_pem,
+                    "key": client_cert.key_pem}}
+
+
+@pytest.fixture
+def client(client_host, ca):
+    client = Client(client_host, "alice")
+    client.import_text(profile(ca, ca.issue("alice")))
+    return client
+
+
+def server_certificate(ca, **changes):
+    wanted = {"name": NAME, "purposes": [certs.SERVER], "sans": [f"DNS:{NAME}"], **changes}
+    return ca.issue(**wanted)
+
+
+# Changes to a good certificate; what the message must name: the fault, what came, what was wanted.
+CASES = {
+    "wrong_name": (dict(sans=["DNS:other.example.org"]), ["other.example.org", NAME]),
+    "name_only_in_the_subject": (dict(sans=[]), [NAME]),
+    "suffix_of_the_name": (dict(sans=["DNS:example.com"]), ["example.com", NAME]),
+    "wildcard_over_two_labels": (dict(sans=["DNS:*.com"]), [NAME]),
+    "an_address_for_a_name": (dict(sans=["IP:198.51.100.1"]), [NAME]),
+    "expired": (dict(start=-20, end=-10), ["expired"]),
+    "not_yet_valid": (dict(start=10, end=20), ["not yet valid"]),
+    "wrong_purpose": (dict(purposes=[certs.CLIENT]), ["purpose|server authentication"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_refuses_a_server_certificate_and_says_why(wire, client, ca, case):
+    changes, words = CASES[case]
+    server = cstp.FakeServer(wire.server, server_certificate(ca, **changes))
+    before = client.host.network_state()
+    said = client.connect(code=5)
+    for word in words:
+        assert re.search(word, said), f"{word!r} is not in: {said}"
+    assert not server.requests, "it spoke to a server that it does not trust"
+    assert client.host.network_state() == before
+
+
+@pytest.mark.smoke
+def test_refuses_a_server_of_another_ca_and_names_both(world, wire, client):
+    foreign = certs.Ca(world.dir, "Evil CA")
+    server = cstp.FakeServer(wire.server, server_certificate(foreign))
+    said = client.connect(code=5)
+    assert "Evil CA" in said, said
+    assert not server.requests
+
+
+def test_refuses_a_ca_that_only_shares_the_name(world, wire, client):
+    server = cstp.FakeServer(wire.server, server_certificate(certs.Ca(world.dir, "Good CA")))
+    client.connect(code=5)
+    assert not server.requests
+
+
+def test_refuses_a_revoked_server_when_the_profile_has_a_crl(wire, client_host, ca):
+    issued = server_certificate(ca)
+    ca.revoke(issued)
+    table = profile(ca, ca.issue("alice"))
+    table["tls"]["crl"] = ca.crl()
+    client = Client(client_host, "alice")
+    client.import_text(table)
+    server = cstp.FakeServer(wire.server, issued)
+    assert "revoked" in client.connect(code=5)
+    assert not server.requests
+
+
+def test_a_wildcard_for_one_label_is_good(wire, client, ca):
+    cstp.FakeServer(wire.server, server_certificate(ca, sans=["DNS:*.example.com"]),
+                    client_ca=ca.certificate)
+    client.connect()
+
+
+def test_an_address_is_checked_against_addresses(wire, client_host, ca):
+    client = Client(client_host, "alice")
+    client.import_text(profile(ca, ca.issue("alice"), name="198.51.100.1"))
+    bad = cstp.FakeServer(wire.server, server_certificate(ca, sans=["DNS:198.51.100.1"]),
+                          client_ca=ca.certificate)
+    client.connect(code=5)
+    bad.close()
+    cstp.FakeServer(wire.server, server_certificate(ca, sans=["IP:198.51.100.1"]),
+                    client_ca=ca.certificate)
+    client.connect()
+
+
+def test_a_server_that_never_asks_for_our_certificate_is_refused(wire, client, ca):
+    """Both sides prove themselves, always: a server that does not want to know is not ours."""
+    cstp.FakeServer(wire.server, server_certificate(ca))
+    said = client.connect(code=5)
+    assert "certificate" in said
+
+
+def test_our_own_expired_certificate_is_code_3(wire, client_host, ca):
+    client = Client(client_host, "alice")
+    client.import_text(profile(ca, ca.issue("alice", start=-20, end=-10)))
+    cstp.FakeServer(wire.server, server_certificate(ca), client_ca=ca.certificate)
+    said = client.connect(code=3)
+    assert "expired" in said
+
+
+def test_the_check_is_repeated_on_every_connection(wire, client, ca):
+    """A tunnel that loses its connection does not come back through somebody else's server."""
+    good = cstp.FakeServer(wire.server, server_certificate(ca), client_ca=ca.certificate)
+    foreground = client.start()
+    client.wait_until_up()
+    good.close()
+    foreign = certs.Ca(wire.server.dir, "Evil CA")
+    bad = cstp.FakeServer(wire.server, server_certificate(foreign), client_ca=ca.certificate)
+    foreground.wait_for_output("Evil CA", 30)
+    assert not bad.requests

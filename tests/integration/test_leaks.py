@@ -1,0 +1,62 @@
+"""Connecting and disconnecting again and again leaves nothing behind: no memory (ASan's leak checker
+speaks when the programs end), no descriptors, no threads, no addresses, no kernel state.
+
+CULVERT_LEAK_ROUNDS sets how often (default 10; scripts/check leaks: 100).
+"""
+import os
+
+from harness import cstp
+from harness.culvert import INSIDE4, proc_status
+
+ROUNDS = int(os.environ.get("CULVERT_LEAK_ROUNDS", "10"))
+
+
+def resources(server):
+    pid = server.process.pid
+    return {"descriptors": len(os.listdir(f"/proc/{pid}/fd")),
+            "threads": int(proc_status(pid)["Threads"]),
+            "kernel": server.host.network_state()}
+
+
+def test_leaks_over_connects_and_disconnects(alice, running_server):
+    before = alice.host.network_state()
+    baseline = None
+    for number in range(ROUNDS):
+        alice.connect()
+        alice.host.ping(INSIDE4, count=1)
+        alice.disconnect()
+        running_server.wait_for_sessions(0)
+        if baseline is None:  # after the first, what is made once has been made
+            baseline = resources(running_server)
+        assert alice.host.network_state() == before, f"round {number}"
+    assert resources(running_server) == baseline
+    assert running_server.status()["pools"][0]["used"] == 0
+    running_server.stop()
+
+
+def test_leaks_over_refused_broken_and_lost_connections(world, client_host, running_server):
+    files = running_server.export_for("alice")
+    baseline = None
+    for number in range(ROUNDS):
+        cstp.RawClient(client_host).request("POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+        raw = cstp.RawClient(client_host, files)
+        cookie = raw.login()
+        raw.open_tunnel(cookie)
+        raw.send_raw(b"garbage that is no frame")
+        lost = cstp.RawClient(client_host, files)
+        lost.open_tunnel(cookie)
+        lost.close()
+        end = cstp.RawClient(client_host, files)
+        end.open_tunnel(cookie)
+        end.send_frame(cstp.DISCONNECT, b"\xb0end")
+        running_server.wait_for_sessions(0)
+        for peer in world.servers:
+            peer.close()
+        world.servers.clear()
+        if baseline is None:
+            baseline = resources(running_server)
+    wait_for = resources(running_server)
+    assert {**wait_for, "descriptors": None} == {**baseline, "descriptors": None}
+    # Refused connections linger for up to two seconds, so that the reason arrives.
+    assert wait_for["descriptors"] <= baseline["descriptors"] + 2 * 3
+    running_server.stop()

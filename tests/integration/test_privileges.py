@@ -1,0 +1,41 @@
+"""The server gives up what it no longer needs: user, capabilities, the way back."""
+import os
+import pathlib
+import pwd
+
+from harness.culvert import INSIDE4, proc_status
+
+CAP_NET_ADMIN = 1 << 12
+
+
+def test_culvertd_runs_as_its_own_user_with_one_capability(tunnel, running_server):
+    tunnel.host.ping(INSIDE4)
+    culvert = pwd.getpwnam("culvert")
+    pid = running_server.process.pid
+    threads = [int(t) for t in os.listdir(f"/proc/{pid}/task")]
+    assert len(threads) >= 3, "control, login and data thread"
+    for thread in threads:
+        status = proc_status(f"{pid}/task/{thread}")
+        assert status["Uid"].split() == [str(culvert.pw_uid)] * 4
+        assert status["Gid"].split() == [str(culvert.pw_gid)] * 4
+        assert status["Groups"].split() in ([], [str(culvert.pw_gid)])
+        for which in ("CapEff", "CapPrm"):
+            assert int(status[which], 16) & ~CAP_NET_ADMIN == 0, f"{which} {status[which]}"
+        for which in ("CapInh", "CapAmb"):
+            assert int(status[which], 16) == 0, f"{which} {status[which]}"
+        assert int(status["CapBnd"], 16) & ~CAP_NET_ADMIN == 0
+        assert status["NoNewPrivs"] == "1"
+
+
+def test_the_control_socket_is_for_root_and_the_server_only(running_server):
+    path = pathlib.Path(running_server.host.env["CULVERT_RUNTIME_DIR"]) / "culvertd.sock"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_reload_still_reads_the_keys_after_the_drop(running_server):
+    running_server.run("reload")
+
+
+def test_culvertd_can_be_told_to_stay_root(server):
+    server.configure("", user="root").start()
+    assert proc_status(server.process.pid)["Uid"].split()[0] == "0"

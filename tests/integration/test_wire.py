@@ -1,0 +1,395 @@
+"""What goes over the wire, seen by a peer of the tests' own (harness/cstp.py) that keeps to the
+rules or breaks them on purpose.
+
+    client1: a Python client on culvertd           server: a Python server for culvert
+"""
+import json
+import socket
+import ssl
+
+import pytest
+
+from harness import certs, cstp
+from harness.culvert import INSIDE4, INSIDE6, Client
+from harness.wait import wait_until
+
+
+@pytest.fixture
+def files(running_server):
+    return running_server.export_for("alice")
+
+
+@pytest.fixture
+def raw(client_host, files):
+    raw = cstp.RawClient(client_host, files)
+    raw.head = raw.attach()
+    return raw
+
+
+def drops(server):
+    return server.session("alice")["drops"]
+
+
+# --- culvertd ---
+
+
+def test_the_answer_to_connect_has_what_stock_clients_need(raw):
+    head = raw.head
+    assert head.startswith("HTTP/1.1 200 ")
+    for name in ("X-CSTP-Version", "X-CSTP-Address", "X-CSTP-Netmask", "X-CSTP-Address-IP6",
+                 "X-CSTP-MTU", "X-CSTP-DPD"):
+        assert cstp.value_of(head, name), f"{name} is not in {head}"
+    assert int(cstp.value_of(head, "X-CSTP-MTU")) >= 1280
+    assert "DTLS" not in head, "no UDP is served, and announcing it delays stock clients"
+
+
+def test_the_server_answers_dpd(raw):
+    raw.send_frame(cstp.DPD_REQUEST)
+    raw.receive_frame(cstp.DPD_RESPONSE)
+    raw.send_frame(cstp.DPD_REQUEST, b"abc")
+    raw.receive_frame(cstp.DPD_RESPONSE)
+
+
+def test_one_frame_a_record_also_under_load(wire, raw):
+    """receive_frame() fails on a record that does not hold exactly one frame."""
+    out = wire.server.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for number in range(300):
+        out.sendto(b"%03d" % number + b"x" * (number * 3 % 1200), (raw.address4, 9))
+    seen = 0
+    while seen < 200:  # what did not fit the queue was dropped, but most of it fits
+        payload = raw.receive_frame(cstp.DATA)
+        seen += payload[0] >> 4 == 4 and payload[9] == 17
+    out.close()
+
+
+def test_frames_may_be_spread_over_records_and_records_may_hold_many(wire, raw):
+    """Liberal in what is received: a stream is a stream."""
+    listener = wire.server.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    listener.bind((INSIDE4, 9))
+    listener.settimeout(5)
+    packets = [cstp.inner_udp4(raw.address4, INSIDE4, b"%d" % n) for n in range(3)]
+    raw.send_raw(b"".join(cstp.frame(cstp.DATA, p) for p in packets))
+    assert {listener.recv(100) for _ in range(3)} == {b"0", b"1", b"2"}
+    whole = cstp.frame(cstp.DATA, cstp.inner_udp4(raw.address4, INSIDE4, b"cut"))
+    for piece in (whole[:3], whole[3:9], whole[9:]):
+        raw.send_raw(piece)
+    assert listener.recv(100) == b"cut"
+    listener.close()
+
+
+def test_foreign_inner_sources_are_dropped_and_counted(wire, raw, running_server):
+    listener = wire.server.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    listener.bind(("::", 9))
+    listener.settimeout(5)
+    spoofed = [cstp.inner_udp4("10.99.0.77", INSIDE4, b"spoofed"),
+               cstp.inner_udp4("192.0.2.1", INSIDE4, b"spoofed"),
+               cstp.inner_udp4(INSIDE4, INSIDE4, b"spoofed"),
+               cstp.inner_udp6("fd99::77", INSIDE6, b"spoofed"),
+               cstp.inner_udp6("2001:db8::1", INSIDE6, b"spoofed")]
+    for packet in spoofed:
+        raw.send_frame(cstp.DATA, packet)
+    raw.send_frame(cstp.DATA, cstp.inner_udp6("fe80::1", INSIDE6, b"linklocal"))
+    raw.send_frame(cstp.DATA, cstp.inner_udp4(raw.address4, INSIDE4, b"honest4"))
+    raw.send_frame(cstp.DATA, cstp.inner_udp6(raw.address6, INSIDE6, b"honest6"))
+    assert {listener.recv(100), listener.recv(100)} == {b"honest4", b"honest6"}
+    wait_until(lambda: drops(running_server).get("spoofed_source") == len(spoofed),
+               "every spoofed packet being counted")
+    assert drops(running_server).get("link_scope") == 1
+    assert "spoof" not in running_server.log(), "packets are counted, not logged"
+    listener.close()
+
+
+def test_malformed_packets_are_counted_and_the_session_goes_on(raw, running_server):
+    good = cstp.inner_udp4(raw.address4, INSIDE4)
+    bad = [b"", b"\x45", good[:19], b"\x15" + good[1:], good[:2] + b"\xff\xff" + good[4:],
+           b"\x41" + good[1:], b"\x60" + b"\0" * 20]
+    for packet in bad:
+        raw.send_frame(cstp.DATA, packet)
+    raw.send_frame(cstp.DPD_REQUEST)
+    raw.receive_frame(cstp.DPD_RESPONSE)
+    wait_until(lambda: drops(running_server).get("malformed", 0) >= len(bad) - 1,
+               "malformed packets being counted")
+
+
+@pytest.mark.parametrize("record", [b"XXXX\0\0\0\0", b"STF\x02\0\0\x03\0", b"STF\x01\xff\xff\0\0",
+                                    b"GET / HTTP/1.1\r\n\r\n"],
+                         ids=["magic", "version", "length", "http"])
+def test_broken_framing_ends_the_connection_and_no_other(world, wire, raw, running_server, record):
+    bob = running_server.new_client(world.add_client(wire), "bob")
+    bob.connect()
+    raw.send_raw(record)
+    wait_until(lambda: raw.receive_record(1) == b"", "the end of the connection")
+    bob.host.ping(INSIDE4)
+    assert bob.is_up()
+
+
+def test_unknown_frame_types_are_ignored(raw):
+    raw.send_frame(0x66, b"from the future")
+    raw.send_frame(cstp.KEEPALIVE)
+    raw.send_frame(cstp.DPD_REQUEST)
+    raw.receive_frame(cstp.DPD_RESPONSE)
+
+
+def test_disconnect_by_the_client_makes_the_cookie_worthless(client_host, files, running_server):
+    raw = cstp.RawClient(client_host, files)
+    cookie = raw.login()
+    assert raw.open_tunnel(cookie).startswith("HTTP/1.1 200 ")
+    raw.send_frame(cstp.DISCONNECT, b"\xb0bye")
+    running_server.wait_for_sessions(0)
+    assert cstp.RawClient(client_host, files).open_tunnel(cookie).startswith("HTTP/1.1 401 ")
+
+
+def test_a_cookie_takes_the_session_up_again_with_the_same_addresses(client_host, files,
+                                                                     running_server):
+    first = cstp.RawClient(client_host, files)
+    cookie = first.login()
+    head = first.open_tunnel(cookie)
+    first.close()
+    wait_until(lambda: running_server.session("alice")["state"] == "detached", "detached")
+    second = cstp.RawClient(client_host, files)
+    again = second.open_tunnel(cookie)
+    for name in ("X-CSTP-Address", "X-CSTP-Netmask", "X-CSTP-Address-IP6"):
+        assert cstp.value_of(head, name) == cstp.value_of(again, name)
+    # And once more while the second connection is alive: the newest one wins.
+    third = cstp.RawClient(client_host, files)
+    assert third.open_tunnel(cookie).startswith("HTTP/1.1 200 ")
+    third.send_frame(cstp.DPD_REQUEST)
+    third.receive_frame(cstp.DPD_RESPONSE)
+    assert len(running_server.sessions()) == 1
+
+
+def test_a_cookie_is_worth_nothing_with_another_key(client_host, files, running_server):
+    cookie = cstp.RawClient(client_host, files).login()
+    thief = running_server.export_for("mallory")
+    assert cstp.RawClient(client_host, thief).open_tunnel(cookie).startswith("HTTP/1.1 401 ")
+    # The same name does not help: it is the key that counts.
+    ca = certs.Ca.of(running_server.host.dir, running_server.dir / "ca.crt",
+                     running_server.dir / "ca.key")
+    assert cstp.RawClient(client_host, ca.issue("alice")).open_tunnel(cookie).startswith(
+        "HTTP/1.1 401 ")
+    # A renewed certificate with the same key does.
+    renewed = ca.issue("alice", key=files.key)
+    assert cstp.RawClient(client_host, renewed).open_tunnel(cookie).startswith("HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("cookie", ["", "0" * 64, "x" * 5000, "a;b", "\u00e9"])
+def test_made_up_cookies_are_refused(client_host, files, cookie):
+    head = cstp.RawClient(client_host, files).open_tunnel(cookie)
+    assert not head.startswith("HTTP/1.1 200 "), head
+
+
+@pytest.mark.parametrize("request_text", [
+    "POST / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n",
+    "POST / HTTP/1.1\r\n" + "X-Long: " + "x" * 40000 + "\r\n\r\n",
+    "POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n<a><b></a",
+    "BREW /coffee HTTP/1.1\r\n\r\n",
+    "\0\0\0\0\r\n\r\n",
+], ids=["body", "header", "lengths", "xml", "method", "zeros"])
+def test_bad_requests_end_the_connection_and_not_the_server(client_host, files, request_text):
+    raw = cstp.RawClient(client_host, files)
+    try:
+        head, body = raw.request(request_text)
+        assert 'id="success"' not in body
+        assert not head.startswith("HTTP/1.1 200 CONNECTED")
+    except cstp.Refused:
+        pass
+    assert cstp.RawClient(client_host, files).login()
+
+
+def test_a_client_that_falls_silent_is_noticed(world, wire, server, client_host):
+    server.configure("session", dpd="1s", cookie_timeout="3s").start()
+    files = server.export_for("alice")
+    raw = cstp.RawClient(client_host, files)
+    raw.attach()
+    raw.receive_frame(cstp.DPD_REQUEST, limit=10)  # asked, and not answered
+    wait_until(lambda: not [s for s in server.sessions() if s["state"] == "attached"],
+               "the silent client being given up")
+    server.wait_for_sessions(0)  # and its session, when nobody came back
+
+
+def test_tls12_clients_are_served(client_host, files):
+    raw = cstp.RawClient(client_host, files, version=ssl.TLSVersion.TLSv1_2)
+    raw.attach()
+    assert "GCM" in raw.tls.cipher()[0] or "CHACHA20" in raw.tls.cipher()[0]
+    raw.send_frame(cstp.DPD_REQUEST)
+    raw.receive_frame(cstp.DPD_RESPONSE)
+
+
+def test_control_characters_of_a_peer_do_not_reach_the_log(client_host, files, running_server):
+    raw = cstp.RawClient(client_host, files)
+    body = cstp.LOGIN.replace("v9.12", "v9\x1b[31m\x07")
+    raw.request(f"POST / HTTP/1.1\r\nUser-Agent: evil\x1b]0;owned\x07\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n{body}")
+    other = cstp.RawClient(client_host, files)
+    head = other.open_tunnel(other.login(), extra="X-CSTP-Hostname: a\x1b[2Jb\r\n")
+    if head.startswith("HTTP/1.1 200 "):
+        other.send_frame(cstp.DISCONNECT, b"\xb0fake\nlevel=error \x1b[31mowned")
+        running_server.wait_for_sessions(0)
+    log = running_server.log()
+    assert "\x1b" not in log and "\x07" not in log
+    assert not [line for line in log.splitlines() if line.startswith("level=error ")]
+
+
+# --- culvert ---
+
+
+@pytest.fixture
+def fake_ca(world):
+    return certs.Ca(world.dir, "Good CA")
+
+
+@pytest.fixture
+def fake(wire, fake_ca):
+    issued = fake_ca.issue("vpn.example.com", [certs.SERVER], ["DNS:vpn.example.com"])
+
+    def start(**options):
+        return cstp.FakeServer(wire.server, issued, client_ca=fake_ca.certificate, **options)
+    return start
+
+
+@pytest.fixture
+def client(client_host, fake_ca):
+    client = Client(client_host, "alice")
+    mine = fake_ca.issue("alice")
+    client.import_text({"name": "vpn.example.com", "address": "198.51.100.1", "user": "alice",
+                        "tls": {"ca": fake_ca.certificate_pem, "certificate": mine.certificate_pem,
+                                "key": mine.key_pem}})
+    return client
+
+
+def test_the_client_takes_what_the_server_assigns_and_says_goodbye(client, fake):
+    server = fake()
+    client.connect()
+    addresses = json.dumps(client.host.json("addr"))
+    assert "10.7.0.2" in addresses and "fd07::2" in addresses
+    device = [l for l in client.host.json("link") if l["ifname"] not in ("lo", "eth0")][0]
+    assert device["mtu"] == 1400
+    assert server.requests[-1][0].startswith("CONNECT /CSCOSSLC/tunnel HTTP/1.1\r\n")
+    assert cstp.value_of(server.requests[-1][0], "Cookie") == f"webvpn={server.cookie}"
+    client.disconnect()
+    wait_until(lambda: [p for k, p in server.frames if k == cstp.DISCONNECT], "the goodbye")
+    assert [p for k, p in server.frames if k == cstp.DISCONNECT][0][:1] == b"\xb0"
+
+
+def test_the_client_sends_one_frame_a_record(client, fake):
+    """parse_record() in FakeServer fails on anything else, and the test with it."""
+    server = fake()
+    client.connect()
+    out = client.host.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for number in range(200):
+        out.sendto(b"x" * (number * 5 % 1200), ("10.7.0.1", 9))
+    wait_until(lambda: len([1 for k, p in server.frames if k == cstp.DATA and p[9:10] == b"\x11"])
+               > 100, "packets arriving")
+    out.close()
+    assert not server.failures
+
+
+def test_the_client_answers_dpd_and_asks_by_itself(client, fake):
+    answered = []
+
+    def serve(server, connection):
+        server.log_in(connection)
+        connection.send_frame(cstp.DPD_REQUEST, b"hello")
+        while True:
+            record = connection.receive_record(20)
+            if not record:
+                return
+            kind, payload = cstp.parse_record(record)
+            answered.append(kind)
+            if kind == cstp.DPD_REQUEST:
+                connection.send_frame(cstp.DPD_RESPONSE, payload)
+
+    fake(serve=serve, parameters=["X-CSTP-Version: 1", "X-CSTP-Address: 10.7.0.2",
+                                  "X-CSTP-Netmask: 255.255.255.0", "X-CSTP-MTU: 1300",
+                                  "X-CSTP-DPD: 1"])
+    client.connect()
+    wait_until(lambda: cstp.DPD_RESPONSE in answered, "an answer to our DPD")
+    wait_until(lambda: answered.count(cstp.DPD_REQUEST) >= 2, "requests of its own")
+
+
+def test_a_server_that_falls_silent_is_left_and_tried_again(client, fake):
+    def serve(server, connection):
+        server.log_in(connection)
+        first = len(server.connections) == 1
+        answered = 0
+        while not server._closing:
+            record = connection.receive_record(0.2)
+            if record == b"":
+                return
+            if record and cstp.parse_record(record)[0] == cstp.DPD_REQUEST:
+                if first and answered:
+                    continue  # one answer, so that the tunnel comes up, then silence
+                answered += 1
+                connection.send_frame(cstp.DPD_RESPONSE)
+
+    server = fake(serve=serve, parameters=["X-CSTP-Address: 10.7.0.2", "X-CSTP-MTU: 1300",
+                                           "X-CSTP-Netmask: 255.255.255.0", "X-CSTP-DPD: 1"])
+    client.connect()
+    wait_until(lambda: len(server.connections) >= 2, "a second connection", 30)
+    client.wait_until_up()
+
+
+def test_after_a_loss_the_client_comes_back_with_its_cookie(client, fake):
+    server = fake()
+    client.connect()
+    logins = len([1 for head, _ in server.requests if head.startswith("POST ")])
+    server.connections[-1].close()
+    wait_until(lambda: len([1 for head, _ in server.requests if head.startswith("CONNECT ")]) == 2,
+               "the second CONNECT")
+    client.wait_until_up()
+    assert len([1 for head, _ in server.requests if head.startswith("POST ")]) == logins
+
+
+@pytest.mark.parametrize("answer,code", [
+    ("HTTP/1.1 401 Unauthorized\r\nX-Reason: go away\r\n\r\n", 3),
+    ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nnonsense!", None),
+    ("nonsense\r\n\r\n", None),
+], ids=["refused", "no_login", "no_http"])
+def test_odd_answers_end_the_attempt_with_a_message(client, fake, answer, code):
+    def serve(_server, connection):
+        connection.receive_head()
+        connection.send_raw(answer.encode())
+        connection.receive_record(2)
+
+    fake(serve=serve)
+    done = client.run("connect", "alice", "--timeout", "5s", check=False)
+    assert done.returncode == code if code else done.returncode in (1, 3, 6), done.stderr
+    assert (done.stdout + done.stderr).strip()
+
+
+@pytest.mark.parametrize("parameters", [
+    ["X-CSTP-MTU: 1400"],
+    ["X-CSTP-Address: 10.7.0.2", "X-CSTP-Netmask: 255.255.255.0"],
+    ["X-CSTP-Address: 999.7.0.2", "X-CSTP-MTU: 1400"],
+    ["X-CSTP-Address: 10.7.0.2", "X-CSTP-Netmask: 255.255.255.0", "X-CSTP-MTU: 99999999"],
+    ["X-CSTP-Address: 10.7.0.2", "X-CSTP-Netmask: 255.255.255.0", "X-CSTP-MTU: -1"],
+], ids=["no_address", "no_mtu", "bad_address", "huge_mtu", "negative_mtu"])
+def test_hostile_parameters_never_reach_the_kernel(client, fake, parameters):
+    before = client.host.network_state()
+    fake(parameters=parameters)
+    done = client.run("connect", "alice", "--timeout", "5s", check=False)
+    if done.returncode == 0:  # clamping a size is as good as refusing it
+        link = [l for l in client.host.json("link") if l["ifname"] not in ("lo", "eth0")][0]
+        assert 576 <= link["mtu"] <= 16376
+        client.disconnect()
+    assert client.host.network_state() == before
+
+
+def test_a_disconnect_of_the_server_ends_the_tunnel_with_its_words(client, fake):
+    def serve(server, connection):
+        server.log_in(connection)
+        while cstp.parse_record(connection.receive_record())[0] != cstp.DPD_REQUEST:
+            pass
+        connection.send_frame(cstp.DPD_RESPONSE)
+        connection.receive_record(1)
+        connection.send_frame(cstp.DISCONNECT, b"\xb0closing \x1b[31mtime")
+        connection.receive_record(5)
+
+    before = client.host.network_state()
+    fake(serve=serve)
+    foreground = client.start()
+    assert foreground.wait(30) != 0
+    assert "closing" in foreground.output()
+    assert "\x1b" not in foreground.output()
+    assert client.host.network_state() == before

@@ -1,0 +1,130 @@
+"""Debian's openconnect on culvertd: login by certificate, both families, both ways.
+
+    openconnect (client1) ──eth0───to1── culvertd (server)
+"""
+import pytest
+
+from harness import cstp, peers
+from harness.culvert import INSIDE4, INSIDE6
+from harness.wait import wait_until
+
+
+@pytest.fixture
+def files(running_server):
+    issued = running_server.export_for("alice")
+    issued.ca = running_server.dir / "ca.crt"
+    return issued
+
+
+def openconnect(host, files, **options):
+    options.setdefault("url", "https://vpn.example.com/")
+    return peers.Openconnect(host, files.ca, files.certificate, files.key, **options)
+
+
+@pytest.mark.smoke
+def test_both_families_both_ways(wire, client_host, files, running_server):
+    oc = openconnect(client_host, files).wait_until_up()
+    session = running_server.session("alice")
+    client_host.ping(INSIDE4)
+    client_host.ping(INSIDE6)
+    wire.server.ping(session["ipv4"])
+    wire.server.ping(session["ipv6"])
+    assert "AnyConnect" in session["user_agent"] or "OpenConnect" in session["user_agent"]
+    oc.stop()
+
+
+def test_without_telling_it_not_to_use_dtls(wire, client_host, files, running_server):
+    """No UDP is offered, so a client that would like it comes up without delay."""
+    openconnect(client_host, files, arguments=()).wait_until_up(limit=8)
+    client_host.ping(INSIDE4)
+
+
+def test_over_ipv6_outside(client_host, files, running_server):
+    oc = openconnect(client_host, files, arguments=(
+        "--no-dtls", "--resolve", "vpn.example.com:2001:db8:ffff::1"))
+    oc.wait_until_up()
+    client_host.ping(INSIDE4)
+    client_host.ping(INSIDE6)
+
+
+def test_reconnect_keeps_the_addresses(wire, client_host, files, running_server):
+    oc = openconnect(client_host, files).wait_until_up()
+    before = running_server.session("alice")
+    oc.reconnect()
+    after = running_server.session("alice")
+    assert {k: before[k] for k in ("id", "ipv4", "ipv6")} == {
+        k: after[k] for k in ("id", "ipv4", "ipv6")}
+    client_host.ping(INSIDE4)
+    wire.server.ping(after["ipv6"])
+
+
+def test_a_clean_exit_ends_the_session(client_host, files, running_server):
+    oc = openconnect(client_host, files).wait_until_up()
+    oc.stop()
+    running_server.wait_for_sessions(0)
+
+
+def test_disconnect_by_the_administrator_ends_openconnect(client_host, files, running_server):
+    oc = openconnect(client_host, files).wait_until_up()
+    running_server.run("disconnect", "alice")
+    assert oc.process.wait(20) == 1
+    assert "terminated by server" in oc.process.output()
+
+
+def test_a_killed_server_is_found_again(client_host, files, running_server):
+    """The session is gone with the server, and openconnect is told so by 401."""
+    oc = openconnect(client_host, files).wait_until_up()
+    running_server.kill()
+    running_server.start()
+    oc.process.wait(60)
+    assert "rejected" in oc.process.output()
+
+
+def test_a_refusal_tells_the_reason(world, wire, client_host, files, running_server):
+    running_server.revoke("alice")
+    oc = openconnect(client_host, files)
+    assert oc.process.wait(20) != 0
+    assert "revoked" in oc.process.output()
+
+
+def test_without_a_certificate_the_reason_is_told_too(client_host, files, running_server):
+    done = client_host.run("openconnect", "--non-inter", "--no-dtls", "--cafile", files.ca,
+                           "--resolve", "vpn.example.com:198.51.100.1",
+                           "https://vpn.example.com/", check=False, limit=30)
+    assert done.returncode != 0
+    assert "certificate" in done.stdout + done.stderr
+
+
+def test_dpd_of_the_server_is_answered_by_openconnect(world, wire, server, client_host):
+    server.configure("session", dpd="1s").start()
+    issued = server.export_for("alice")
+    issued.ca = server.dir / "ca.crt"
+    oc = openconnect(client_host, issued).wait_until_up()
+    device = server.session("alice")
+    # Several DPD periods long nothing else is said; the session must still be there after them.
+    started = device["connected_since"]
+    wait_until(lambda: oc.process.output().count("DPD") >= 0, "openconnect running")
+    client_host.run("ping", "-n", "-c", "2", "-i", "4", INSIDE4)
+    assert server.session("alice")["connected_since"] == started
+
+
+def test_openconnect_and_culvert_side_by_side(world, wire, client_host, files, running_server):
+    oc = openconnect(client_host, files).wait_until_up()
+    bob = running_server.new_client(world.add_client(wire), "bob")
+    bob.connect()
+    # Clients reach each other or not as the server's kernel is told (forwarding is off by default),
+    # but each of them reaches the server.
+    client_host.ping(INSIDE4)
+    bob.host.ping(INSIDE4)
+    assert {s["user"] for s in running_server.sessions()} == {"alice", "bob"}
+    assert oc.process.running
+
+
+def test_old_records_of_tls12(client_host, files, running_server):
+    """TLS 1.2 without extended master secret, as the GnuTLS build of openconnect speaks it."""
+    oc = openconnect(client_host, files, arguments=(
+        "--no-dtls", "--gnutls-priority", "NORMAL:-VERS-ALL:+VERS-TLS1.2"))
+    oc.wait_until_up()
+    client_host.ping(INSIDE4)
+    assert running_server.session("alice")["tls"] == "TLSv1.2"
+    assert cstp  # the wire itself is looked at in integration/test_wire.py

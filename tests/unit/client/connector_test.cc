@@ -1,0 +1,294 @@
+#include "client/connector.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace culvert::client {
+namespace {
+
+using namespace std::chrono_literals;
+
+Endpoint endpoint(const char* text) {
+  return *Endpoint::parse(text);
+}
+const Endpoint kFirst = endpoint("192.0.2.1:443");
+const Endpoint kSecond = endpoint("[2001:db8::1]:443");
+
+Error network() {
+  return fail(ErrorCode::kNetwork, "lost");
+}
+Error refused() {
+  return fail(ErrorCode::kAuthRefused, "revoked");
+}
+Error untrusted() {
+  return fail(ErrorCode::kUntrusted, "wrong name");
+}
+
+struct Describe {
+  std::string operator()(const action::Resolve&) const { return "resolve"; }
+  std::string operator()(const action::Connect& a) const {
+    return "connect " + a.endpoint.to_string();
+  }
+  std::string operator()(const action::Secure&) const { return "secure"; }
+  std::string operator()(const action::LogIn&) const { return "log in"; }
+  std::string operator()(const action::Attach& a) const { return "attach " + a.cookie; }
+  std::string operator()(const action::Configure&) const { return "configure"; }
+  std::string operator()(const action::Probe&) const { return "probe"; }
+  std::string operator()(const action::StartTimer&) const { return {}; }
+  std::string operator()(const action::StopTimer&) const { return {}; }
+  std::string operator()(const action::DropTransport&) const { return "drop"; }
+  std::string operator()(const action::Undo&) const { return "undo"; }
+  std::string operator()(const action::Finish& a) const {
+    return a.error ? "finish: " + a.error->what : "finish";
+  }
+};
+
+// A connector with its clock; step() gives the actions but the timer's, in one line.
+struct Rig {
+  explicit Rig(Connector::Options options = {}) : connector(options) {}
+
+  std::string step(const Event& event) {
+    std::string text;
+    for (const Action& action : connector.step(event, now)) {
+      if (const auto* timer = std::get_if<action::StartTimer>(&action)) deadline = timer->deadline;
+      const std::string word = std::visit(Describe{}, action);
+      if (!word.empty()) text += (text.empty() ? "" : ", ") + word;
+    }
+    return text;
+  }
+  std::string tick() {
+    now = deadline;
+    return step(event::Tick{});
+  }
+  void come_up() {
+    (void)step(event::Start{});
+    (void)step(event::Resolved{{kFirst, kSecond}});
+    (void)step(event::Connected{});
+    (void)step(event::Secured{});
+    (void)step(event::LoggedIn{"cookie", true});
+    (void)step(event::Attached{});
+    (void)step(event::Configured{});
+    (void)step(event::Alive{});
+  }
+
+  Connector connector;
+  TimePoint now{1000s};
+  TimePoint deadline{};
+};
+
+TEST(Connector, ComesUpStepByStep) {
+  Rig rig;
+  EXPECT_EQ(rig.step(event::Start{}), "resolve");
+  EXPECT_EQ(rig.step(event::Resolved{{kFirst}}), "connect 192.0.2.1:443");
+  EXPECT_EQ(rig.step(event::Connected{}), "secure");
+  EXPECT_EQ(rig.step(event::Secured{}), "log in");
+  EXPECT_EQ(rig.step(event::LoggedIn{"c1", true}), "attach c1");
+  EXPECT_EQ(rig.step(event::Attached{}), "configure");
+  EXPECT_EQ(rig.step(event::Configured{}), "probe");
+  EXPECT_FALSE(rig.connector.has_been_up());
+  EXPECT_EQ(rig.step(event::Alive{}), "");
+  EXPECT_EQ(rig.connector.state(), State::kUp);
+  EXPECT_TRUE(rig.connector.has_been_up());
+}
+
+TEST(Connector, ConnectsAgainWhenTheLoginConnectionIsUsedUp) {
+  Rig rig;
+  (void)rig.step(event::Start{});
+  (void)rig.step(event::Resolved{{kFirst, kSecond}});
+  (void)rig.step(event::Connected{});
+  (void)rig.step(event::Secured{});
+  EXPECT_EQ(rig.step(event::LoggedIn{"c1", false}), "drop, connect 192.0.2.1:443");
+  (void)rig.step(event::Connected{});
+  EXPECT_EQ(rig.step(event::Secured{}), "attach c1");
+}
+
+TEST(Connector, TriesTheNextAddressAfterANetworkFailure) {
+  Rig rig;
+  (void)rig.step(event::Start{});
+  (void)rig.step(event::Resolved{{kFirst, kSecond}});
+  EXPECT_EQ(rig.step(event::Failed{network(), true}), "drop, connect [2001:db8::1]:443");
+  EXPECT_EQ(rig.step(event::Failed{network(), true}), "undo");
+  EXPECT_EQ(rig.step(event::Undone{}), "finish: lost");
+}
+
+TEST(Connector, ASilentFirstAddressLeavesTimeForTheSecond) {
+  Rig rig;
+  (void)rig.step(event::Start{});
+  (void)rig.step(event::Resolved{{kFirst, kSecond}});
+  EXPECT_EQ(rig.deadline, rig.now + 10s);
+  EXPECT_EQ(rig.tick(), "drop, connect [2001:db8::1]:443");
+  EXPECT_EQ(rig.deadline, TimePoint(1000s) + 30s);
+  EXPECT_EQ(rig.tick(), "undo");
+  EXPECT_EQ(rig.connector.last_error()->code, ErrorCode::kNetwork);
+}
+
+struct FailureCase {
+  const char* name;
+  bool been_up;
+  bool persist;
+  Error error;
+  bool transient;
+  const char* expected;
+  State state;
+};
+
+class ConnectorFailure : public testing::TestWithParam<FailureCase> {};
+
+TEST_P(ConnectorFailure, EndsOrWaits) {
+  const FailureCase& c = GetParam();
+  Rig rig({.persist = c.persist});
+  if (c.been_up) {
+    rig.come_up();
+    rig.now += 1min;
+    (void)rig.step(event::Failed{network(), true});  // tries again at once
+    (void)rig.step(event::Failed{network(), true});  // the second address
+  } else {
+    (void)rig.step(event::Start{});
+    (void)rig.step(event::Resolved{{kFirst}});
+  }
+  (void)rig.step(event::Connected{});
+  EXPECT_EQ(rig.step(event::Failed{c.error, c.transient}), c.expected);
+  EXPECT_EQ(rig.connector.state(), c.state);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, ConnectorFailure,
+    testing::Values(
+        FailureCase{"FirstNetwork", false, false, network(), true, "undo", State::kStopping},
+        FailureCase{"FirstNetworkPersist", false, true, network(), true, "drop", State::kWaiting},
+        FailureCase{"FirstRefused", false, false, refused(), false, "undo", State::kStopping},
+        FailureCase{"FirstRefusedPersist", false, true, refused(), false, "undo", State::kStopping},
+        FailureCase{"FirstUntrusted", false, true, untrusted(), false, "undo", State::kStopping},
+        FailureCase{"LaterNetwork", true, false, network(), true, "drop", State::kWaiting},
+        FailureCase{"LaterUntrusted", true, false, untrusted(), false, "drop", State::kWaiting},
+        FailureCase{"LaterRefused", true, false, refused(), false, "undo", State::kStopping}),
+    [](const auto& test) { return test.param.name; });
+
+TEST(Connector, ReattachesAtOnceWithTheSameCookieAndWithoutResolving) {
+  Rig rig;
+  rig.come_up();
+  rig.now += 1min;
+  EXPECT_EQ(rig.step(event::Failed{network(), true}), "drop, connect 192.0.2.1:443");
+  (void)rig.step(event::Connected{});
+  EXPECT_EQ(rig.step(event::Secured{}), "attach cookie");
+}
+
+TEST(Connector, StartsAgainWithTheAddressThatWorked) {
+  Rig rig;
+  (void)rig.step(event::Start{});
+  (void)rig.step(event::Resolved{{kFirst, kSecond}});
+  (void)rig.step(event::Failed{network(), true});
+  (void)rig.step(event::Connected{});
+  (void)rig.step(event::Secured{});
+  (void)rig.step(event::LoggedIn{"cookie", true});
+  (void)rig.step(event::Attached{});
+  (void)rig.step(event::Configured{});
+  (void)rig.step(event::Alive{});
+  rig.now += 1min;
+  EXPECT_EQ(rig.step(event::Failed{network(), true}), "drop, connect [2001:db8::1]:443");
+}
+
+TEST(Connector, LogsInAnewWhenTheCookieIsRefused) {
+  Rig rig;
+  rig.come_up();
+  rig.now += 1min;
+  (void)rig.step(event::Failed{network(), true});
+  (void)rig.step(event::Connected{});
+  (void)rig.step(event::Secured{});
+  EXPECT_EQ(rig.step(event::CookieRefused{refused()}), "drop, connect 192.0.2.1:443");
+  (void)rig.step(event::Connected{});
+  EXPECT_EQ(rig.step(event::Secured{}), "log in");
+  (void)rig.step(event::LoggedIn{"new", true});
+  EXPECT_EQ(rig.step(event::CookieRefused{refused()}), "undo") << "a fresh cookie was refused";
+}
+
+TEST(Connector, BacksOffWhileTheServerIsAway) {
+  Rig rig;
+  rig.come_up();
+  rig.now += 1min;
+  (void)rig.step(event::Failed{network(), true});
+  (void)rig.step(event::Failed{network(), true});
+  std::vector<int64_t> waits;
+  for (int i = 0; i < 7; ++i) {
+    (void)rig.step(event::Failed{network(), true});  // the attempt's last address
+    EXPECT_EQ(rig.connector.state(), State::kWaiting);
+    waits.push_back((rig.connector.next_attempt() - rig.now) / 1s);
+    EXPECT_EQ(rig.tick(), "resolve");
+    (void)rig.step(event::Resolved{{kFirst}});
+  }
+  EXPECT_EQ(waits, (std::vector<int64_t>{1, 2, 4, 8, 16, 30, 30}));
+}
+
+TEST(Connector, ATunnelThatDiesYoungIsNotRetriedAtOnce) {
+  Rig rig;
+  rig.come_up();
+  rig.now += 2s;
+  EXPECT_EQ(rig.step(event::Failed{network(), true}), "drop");
+  EXPECT_EQ(rig.connector.state(), State::kWaiting);
+}
+
+TEST(Connector, UsesTheOldAddressesWhenTheNameCannotBeResolved) {
+  Rig rig;
+  rig.come_up();
+  rig.now += 1min;
+  (void)rig.step(event::Failed{network(), true});
+  (void)rig.step(event::Failed{network(), true});
+  (void)rig.step(event::Failed{network(), true});
+  EXPECT_EQ(rig.tick(), "resolve");
+  EXPECT_EQ(rig.step(event::Failed{network(), true}), "connect 192.0.2.1:443");
+}
+
+TEST(Connector, StopsForGoodWhenTheServerEndsTheSession) {
+  Rig rig;
+  rig.come_up();
+  rig.now += 1min;
+  EXPECT_EQ(rig.step(event::PeerEnded{fail(ErrorCode::kFailure, "kicked")}), "undo");
+  EXPECT_EQ(rig.step(event::Undone{}), "finish: kicked");
+  EXPECT_EQ(rig.connector.state(), State::kStopped);
+}
+
+TEST(Connector, AStopIsASuccessFromEveryStateAndHappensOnce) {
+  for (int steps = 1; steps <= 7; ++steps) {
+    Rig rig;
+    const std::vector<Event> way = {
+        event::Start{},     event::Resolved{{kFirst}},  event::Connected{},
+        event::Secured{},   event::LoggedIn{"c", true}, event::Attached{},
+        event::Configured{}};
+    for (int i = 0; i < steps; ++i)
+      (void)rig.step(way[static_cast<size_t>(i)]);
+    EXPECT_EQ(rig.step(event::Stop{}), "undo") << steps;
+    EXPECT_EQ(rig.step(event::Stop{}), "") << steps;
+    EXPECT_EQ(rig.step(event::Failed{network(), true}), "") << steps;
+    EXPECT_EQ(rig.step(event::Configured{}), "") << "a late answer";
+    EXPECT_EQ(rig.step(event::Undone{}), "finish") << steps;
+  }
+}
+
+TEST(Connector, LateAnswersAreIgnored) {
+  Rig rig;
+  rig.come_up();
+  for (const Event& event :
+       std::vector<Event>{event::Start{}, event::Resolved{{kSecond}}, event::Connected{},
+                          event::Secured{}, event::LoggedIn{"x", true}, event::Attached{},
+                          event::Configured{}, event::Alive{}, event::Tick{}, event::Undone{}})
+    EXPECT_EQ(rig.step(event), "") << name_of(event);
+  EXPECT_EQ(rig.connector.state(), State::kUp);
+}
+
+TEST(Connector, ATunnelThatCarriesNothingIsAFailedAttempt) {
+  Rig rig;
+  (void)rig.step(event::Start{});
+  (void)rig.step(event::Resolved{{kFirst, kSecond}});
+  (void)rig.step(event::Connected{});
+  (void)rig.step(event::Secured{});
+  (void)rig.step(event::LoggedIn{"c", true});
+  (void)rig.step(event::Attached{});
+  (void)rig.step(event::Configured{});
+  EXPECT_EQ(rig.tick(), "undo");
+  EXPECT_EQ(rig.connector.last_error()->code, ErrorCode::kNetwork);
+}
+
+}  // namespace
+}  // namespace culvert::client
