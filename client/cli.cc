@@ -58,8 +58,8 @@ class CommandLine {
   }
 
  private:
-  template <typename T>
-  static void set(const std::optional<T>& value, T& into, const char* expected) {
+  template <typename T, typename Into>
+  static void set(const std::optional<T>& value, Into& into, const char* expected) {
     if (!value) throw CLI::ValidationError(std::string("expected ") + expected);
     into = *value;
   }

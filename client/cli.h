@@ -23,7 +23,7 @@ struct Command {
   bool persist = false;
   bool replace = false;
   std::chrono::nanoseconds timeout = std::chrono::seconds(30);
-  log::Level log_level = log::Level::kInfo;
+  std::optional<log::Level> log_level;  // absent: the command's own
   log::Format log_format = log::Format::kText;
 };
 

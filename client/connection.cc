@@ -87,8 +87,10 @@ void Connection::note_state() {
   noted_state_ = connector_.state();
   since_ = wall_now();
   const auto& error = connector_.last_error();
-  if (noted_state_ == State::kWaiting && error)
+  if (noted_state_ == State::kWaiting && error) {
     log::warning("tunnel", "not connected, will try again", {{"why", error->message()}});
+    parts_.observer.on_progress("not connected, will try again: " + error->message());
+  }
   if (noted_state_ != State::kUp) return;
   ++times_up_;
   report(times_up_ == 1 ? "the tunnel is up" : "the tunnel is up again");
@@ -144,8 +146,8 @@ void Connection::act(const action::Attach& action) {
 void Connection::act(const action::Configure& /*action*/) {
   const Profile& profile = parts_.profile;
   const std::string& device = tunnel_.tun().name();
-  RoutePlan routes =
-      plan_routes(*params_, {device, profile.routes, profile.routing, mtu(), host_ipv6()});
+  RoutePlan routes = plan_routes(
+      *params_, {device, profile.routes, profile.routing, mtu(), host_ipv6(), endpoint_.address});
   DnsPlan dns = profile.use_dns ? plan_dns(*params_, routes.full) : DnsPlan{};
   inside_.configure(device, std::move(routes), std::move(dns), [this](const Status& status) {
     if (!status) return handle(event::Failed{status.error(), false});
@@ -340,7 +342,7 @@ Mtu Connection::mtu() const {
 std::string Connection::routes_text() const {
   if (parts_.profile.routes == RouteMode::kNone) return "none";
   const auto& summary = inside_.routes().summary;
-  return summary.empty() ? "its own network" : joined(summary);
+  return summary.empty() ? "none" : joined(summary);
 }
 
 // ---- status -------------------------------------------------------------------------------------

@@ -264,7 +264,9 @@ void Connector::on(const event::Tick& /*event*/, TimePoint now) {
     begin_attempt(now);
   } else if (attempting() && state_ != State::kConfiguring) {
     if (state_ == State::kResolving) act(action::DropTransport{});
-    on(event::Failed{timed_out(state_), true}, now);
+    Error error = timed_out(state_);
+    if (state_ != State::kResolving) error.where = endpoints_[next_endpoint_ - 1].to_string();
+    on(event::Failed{std::move(error), true}, now);
   }
 }
 

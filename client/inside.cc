@@ -36,11 +36,14 @@ void Inside::configure(const std::string& device, RoutePlan routes, DnsPlan dns,
 void Inside::configure_dns(const std::string& device, DnsPlan dns, Done done) {
   if (dns == dns_plan_ && !dns_error_) return done({});
   dns_plan_ = std::move(dns);
-  dns_error_.reset();
-  auto applied = [this, done = std::move(done)](Status status) {
+  auto applied = [this, before = std::exchange(dns_error_, {}),
+                  done = std::move(done)](Status status) {
     if (undoing_) return;
     if (!status) {
-      log::warning("dns", "name servers were not set", {{"why", status.error().message()}});
+      const std::string why = status.error().message();
+      // Said once, not at every reconnect.
+      if (!before || before->message() != why)
+        log::warning("dns", "name servers were not set", {{"why", why}});
       dns_error_ = std::move(status.error());
     }
     done({});

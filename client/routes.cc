@@ -39,8 +39,7 @@ class Planner {
 
   RoutePlan plan() && {
     leave_out_ipv6_if_impossible();
-    plan_.full = input_.mode == RouteMode::kFull ||
-                 (input_.mode == RouteMode::kServer && params_.split_include.empty());
+    plan_.full = wants_everything();
     add_link();
     if (input_.mode == RouteMode::kNone) {
       plan_.full = false;
@@ -55,6 +54,13 @@ class Planner {
   }
 
  private:
+  [[nodiscard]] bool wants_everything() const {
+    if (input_.mode != RouteMode::kServer) return input_.mode == RouteMode::kFull;
+    const auto is_default = [](const Prefix& prefix) { return prefix.length == 0; };
+    const auto& networks = params_.split_include;
+    return networks.empty() || std::any_of(networks.begin(), networks.end(), is_default);
+  }
+
   void leave_out_ipv6_if_impossible() {
     if (!ipv6_) return;
     if (input_.host_ipv6 != HostIpv6::kUsable) {
@@ -89,22 +95,26 @@ class Planner {
   }
 
   void add_tunnel_routes() {
-    for (const auto& address : {ipv4_, ipv6_})
-      if (address && address->length < address->address.bits() && !plan_.full)
-        add_route(address->network(), net::Route::Type::kUnicast);
     if (plan_.full) {
       add_default(Family::kV4);
       add_default(Family::kV6);
       plan_.summary.emplace_back("everything");
       return;
     }
+    for (const auto& address : {ipv4_, ipv6_})
+      if (address && address->length < address->address.bits()) add_network(address->network());
     for (const Prefix& prefix : params_.split_include) {
       if (!has(prefix.address.family())) {
         plan_.notes.push_back("no address of its family: " + prefix.to_string() + " is left out");
-      } else if (add_route(prefix.network(), net::Route::Type::kUnicast)) {
-        plan_.summary.push_back(prefix.network().to_string());
+      } else {
+        add_network(prefix.network());
       }
     }
+  }
+
+  void add_network(const Prefix& network) {
+    if (add_route(network, net::Route::Type::kUnicast))
+      plan_.summary.push_back(network.to_string());
   }
 
   // A family that the tunnel does not carry must not leave beside it.
@@ -148,7 +158,8 @@ class Planner {
           {.family = family, .priority = priority_ + offset, .fwmark = mark, .table = table}});
     };
     add(0, input_.numbers.fwmark, net::kMainTable);
-    if (plan_.full) {
+    const auto covers_server = [&](const Prefix& p) { return p.contains(input_.server); };
+    if (plan_.full || std::any_of(routed_.begin(), routed_.end(), covers_server)) {
       net::Route dead_end;
       dead_end.destination = everything(family);
       dead_end.table = table_ + kDeadEndOffset;

@@ -3,9 +3,10 @@
 //
 // Packets of our own connection carry a mark. The rules, before all others but the local table:
 //   priority      marked               → main        the outer connection goes its usual way
-//   priority + 1  marked               → dead end    and never into its own tunnel (full mode only:
-//                                                    without this, a host that has lost its default
-//                                                    route would send the tunnel into the tunnel)
+//   priority + 1  marked               → dead end    and never into its own tunnel (only where our
+//                                                    table covers the server: else a host that has
+//                                                    lost its default route would send the tunnel
+//                                                    into the tunnel)
 //   priority + 2  everything           → our table   the tunnel's routes; `throw` for what stays
 //   out
 // What our table does not know falls through to main. So no route that somebody else puts into main
@@ -54,6 +55,7 @@ struct RouteInput {
   RoutingNumbers numbers;  // as configured; the device's number is added here
   Mtu mtu{0};              // of the device
   HostIpv6 host_ipv6 = HostIpv6::kUsable;
+  IpAddress server;  // of the outer connection
 };
 
 struct RoutePlan {

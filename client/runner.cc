@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <ctime>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -11,6 +12,7 @@
 
 #include "client/connection.h"
 #include "common/base/log.h"
+#include "common/control/control_client.h"
 #include "common/control/control_server.h"
 #include "common/control/protocol.h"
 #include "common/loop/signal.h"
@@ -23,6 +25,32 @@ namespace {
 Error already_up(const std::string& tunnel) {
   return fail(ErrorCode::kAlreadyUp, tunnel + " is up already", {},
               "culvert disconnect " + tunnel + " ends it");
+}
+
+// Somebody who has the socket or the journal may be a process that was killed and is on its way
+// out: the kernel takes its descriptors one by one, which can last some milliseconds.
+constexpr Duration kDyingTime = std::chrono::seconds(2);
+constexpr timespec kLookAgain{0, 10'000'000};
+
+bool is_dying(const std::string& socket) {
+  const auto answer = control::call(socket, {.command = "status"}, kDyingTime);
+  const bool silent = !answer && answer.error().code != ErrorCode::kPermission;
+  // One that lives answers, if only with an error of its own.
+  return silent &&
+         (answer.error().code == ErrorCode::kNotRunning || answer.error().where == socket);
+}
+
+// Calls `take` until it gives something else than kAlreadyUp, or `holder_is_dying` says no.
+template <typename Take, typename Ask>
+auto take_over(Take take, Ask holder_is_dying) {
+  const TimePoint deadline = BootClock::now() + kDyingTime;
+  auto taken = take();
+  while (!taken && taken.error().code == ErrorCode::kAlreadyUp && holder_is_dying() &&
+         BootClock::now() < deadline) {
+    ::nanosleep(&kLookAgain, nullptr);
+    taken = take();
+  }
+  return taken;
 }
 
 Result<net::UndoJournal> open_journal(const Paths& paths, const std::string& tunnel) {
@@ -76,18 +104,23 @@ class Process final : private Connection::Observer {
     if (!tls) return std::move(tls.error());
     tls_ = std::move(*tls);
     if (auto listening = listen(); !listening) return listening;
-    auto journal = open_journal(options_.paths, profile_.tunnel);
+    // Nobody answers on the socket any more: whoever has the journal is about to let it go.
+    auto journal = take_over([&] { return open_journal(options_.paths, profile_.tunnel); },
+                             [] { return true; });
     if (!journal) return std::move(journal.error());
     options_.when_alone();
     return open_system(std::move(*journal));
   }
 
   Status listen() {
-    auto control = control::ControlServer::listen(
-        loop_, options_.paths.socket(profile_.tunnel), 0600,
-        [this](const control::Request& request, control::Responder responder) {
-          on_request(request, std::move(responder));
-        });
+    const std::string path = options_.paths.socket(profile_.tunnel);
+    const auto take = [&] {
+      return control::ControlServer::listen(
+          loop_, path, 0600, [this](const control::Request& request, control::Responder responder) {
+            on_request(request, std::move(responder));
+          });
+    };
+    auto control = take_over(take, [&] { return is_dying(path); });
     if (!control)
       return control.error().code == ErrorCode::kAlreadyUp ? already_up(profile_.tunnel)
                                                            : std::move(control.error());
@@ -197,7 +230,8 @@ Status run_tunnel(const Profile& profile, RunOptions options) {
 }
 
 Result<bool> undo_leftovers(const Paths& paths, const std::string& tunnel) {
-  auto journal = open_journal(paths, tunnel);
+  auto journal = take_over([&] { return open_journal(paths, tunnel); },
+                           [&] { return is_dying(paths.socket(tunnel)); });
   if (!journal) return std::move(journal.error());
   auto netlink = net::Netlink::open();
   if (!netlink) return std::move(netlink.error());

@@ -135,10 +135,9 @@ void Transport::receive(int pending_error) {
   if (size < 0) {
     const int error = errno != EAGAIN ? errno : pending_error;
     if (error == 0 || error == EINTR) return;
-    if (error == ECONNRESET)
-      ended();
-    else
-      fail_with(fail_errno(ErrorCode::kNetwork, error, "receiving failed", endpoint_.to_string()));
+    conclude(error == ECONNRESET ? closed()
+                                 : fail_errno(ErrorCode::kNetwork, error, "receiving failed",
+                                              endpoint_.to_string()));
     return;
   }
   if (size == 0)
@@ -157,7 +156,7 @@ void Transport::progress_handshake() {
       static_cast<void>(flush());
       return;
     case tls::TlsSession::Io::kClosed:
-      ended();
+      fail_with(closed());
       return;
     case tls::TlsSession::Io::kFailed: {
       Error error = tls_->error();  // our alert tells the server why
@@ -171,22 +170,21 @@ void Transport::progress_handshake() {
   }
   phase_ = Phase::kOpen;
   // Session tickets, or a refusal, may have come with the end of the handshake.
-  if (read_records() && flush()) observer_.on_secured();
+  if (auto failure = read_records()) return fail_with(std::move(*failure));
+  if (flush()) observer_.on_secured();
 }
 
-// Reads everything that was fed. False: failed or ended, and *this may be gone.
-bool Transport::read_records() {
+// Reads everything that was fed; the error, if the connection is over after it.
+std::optional<Error> Transport::read_records() {
   while (true) {
     const auto [io, size] = tls_->read(plaintext_);
     switch (io) {
       case tls::TlsSession::Io::kWantRead:
-        return true;
+        return std::nullopt;
       case tls::TlsSession::Io::kClosed:
-        ended();
-        return false;
+        return closed();
       case tls::TlsSession::Io::kFailed:
-        fail_with(tls_->error());
-        return false;
+        return tls_->error();
       case tls::TlsSession::Io::kOk:
         break;
     }
@@ -195,10 +193,7 @@ bool Transport::read_records() {
     if (reader_ && !reader_->complete()) {
       answered_ = true;
       const auto consumed = reader_->feed(text);
-      if (!consumed) {
-        fail_with(consumed.error());
-        return false;
-      }
+      if (!consumed) return consumed.error();
       used = *consumed;
     }
     leftover_.insert(leftover_.end(), text.begin() + static_cast<ptrdiff_t>(used), text.end());
@@ -206,28 +201,37 @@ bool Transport::read_records() {
 }
 
 void Transport::read_response() {
-  if (!read_records() || !flush() || !reader_ || !reader_->complete()) return;
+  conclude(read_records());
+}
+
+// An answer that is complete counts, whatever came after it: ocserv sends an alert behind a
+// refusal.
+void Transport::conclude(std::optional<Error> failure) {
+  if (!failure && !flush()) return;
+  if (failure && reader_ && !reader_->complete() && at_eof_) static_cast<void>(reader_->feed_eof());
+  if (!reader_ || !reader_->complete()) {
+    if (failure) fail_with(std::move(*failure));
+    return;
+  }
   wire::HttpResponse response = reader_->take();
   reader_.reset();
-  poll_.set_interest(0);  // what comes now is for whoever gets the connection
+  if (failure) {
+    response.keep_alive = false;
+    poll_.stop();
+  } else {
+    poll_.set_interest(0);  // what comes now is for whoever gets the connection
+  }
   observer_.on_response(std::move(response));
 }
 
-// End of file or reset.
-void Transport::ended() {
-  if (reader_ && reader_->feed_eof() && reader_->complete()) {
-    wire::HttpResponse response = reader_->take();
-    reader_.reset();
-    response.keep_alive = false;
-    poll_.stop();
-    observer_.on_response(std::move(response));
-    return;
-  }
-  const bool handshaking = phase_ == Phase::kHandshaking;
-  fail_with(fail(ErrorCode::kNetwork,
-                 handshaking ? "the server closed the connection in the TLS handshake"
-                             : "the server closed the connection",
-                 endpoint_.to_string()));
+// End of file, close_notify or reset.
+Error Transport::closed() {
+  at_eof_ = true;
+  return fail(ErrorCode::kNetwork,
+              phase_ == Phase::kHandshaking
+                  ? "the server closed the connection in the TLS handshake"
+                  : "the server closed the connection",
+              endpoint_.to_string());
 }
 
 void Transport::fail_with(Error error) {

@@ -66,11 +66,12 @@ class Transport {
   void finish_connect();
   void receive(int pending_error);
   void progress_handshake();
-  bool read_records();
+  std::optional<Error> read_records();
   void read_response();
+  void conclude(std::optional<Error> failure);
   bool flush();
   void fail_with(Error error);
-  void ended();
+  Error closed();
 
   loop::Loop& loop_;
   Observer& observer_;
@@ -80,7 +81,8 @@ class Transport {
   Phase phase_ = Phase::kIdle;
   std::unique_ptr<tls::TlsSession> tls_;
   std::optional<wire::HttpResponseReader> reader_;  // while an answer is awaited
-  bool answered_ = false;                           // a byte of an HTTP answer has come
+  bool at_eof_ = false;
+  bool answered_ = false;  // a byte of an HTTP answer has come
   std::vector<std::byte> ciphertext_;
   std::vector<std::byte> plaintext_;
   std::vector<std::byte> leftover_;

@@ -86,7 +86,7 @@ Status check_command(const CheckOptions& options, std::ostream& out) {
     print(all, out);
   }
   if (first == all.end()) {
-    if (!options.json) out << "\nAll is well: this server can be started.\n";
+    if (!options.json) out << "\nNothing stands in the way of this server.\n";
     return {};
   }
   return fail(first->code,

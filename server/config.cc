@@ -1,13 +1,12 @@
 #include "server/config.h"
 
-#include <net/if.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <utility>
 
 #include "common/base/text.h"
 #include "common/config/toml_file.h"
+#include "common/net/tun_device.h"
 #include "server/users.h"
 
 namespace culvert::server {
@@ -116,19 +115,18 @@ void read_listen(TomlReader& reader, ServerConfig& out) {
   out.listen = *endpoint;
 }
 
-bool is_device_name(std::string_view name) {
-  const auto bad = [](unsigned char c) { return c <= 0x20 || c >= 0x7f || c == '/' || c == ':'; };
-  if (name.empty() || name.size() >= IFNAMSIZ || name == "." || name == "..") return false;
-  if (std::any_of(name.begin(), name.end(), bad)) return false;
-  const auto percent = name.find('%');
-  return percent == std::string_view::npos ||
-         (name.substr(percent, 2) == "%d" && name.find('%', percent + 1) == std::string_view::npos);
+// A name for an interface, in which one %d may stand for a number of up to two digits.
+bool is_device_pattern(std::string name) {
+  if (const auto number = name.find("%d"); number != std::string::npos) {
+    name.replace(number, 2, "00");
+  }
+  return net::is_interface_name(name);
 }
 
 void read_tun(TomlReader& reader, ServerConfig& out) {
   const auto device = reader.string("tun.device");
   if (!device) return;
-  if (!is_device_name(*device)) {
+  if (!is_device_pattern(*device)) {
     reader.problem("tun.device", "not a name for a network device",
                    "at most 15 characters; %d stands for the first free number");
   }

@@ -1,10 +1,7 @@
 #include "server/daemon.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <optional>
@@ -22,6 +19,7 @@
 #include "common/tls/cpu.h"
 #include "server/control_commands.h"
 #include "server/data_plane.h"
+#include "server/host_setup.h"
 #include "server/listener.h"
 #include "server/login.h"
 #include "server/posted_gate.h"
@@ -34,10 +32,6 @@ namespace {
 
 using std::chrono::seconds;
 
-constexpr uint32_t kTxQueueLength = 4096;
-// "Unreachable" for addresses of a pool that nobody has: far behind every other route
-// (Documentation/networking/vrf.rst uses the same number for the same purpose).
-constexpr uint32_t kLastResortMetric = 4278198272;
 constexpr seconds kTick{1};
 constexpr unsigned kTicksPerStats = 5;
 constexpr std::chrono::days kExpiryWarning{30};
@@ -75,62 +69,6 @@ std::vector<std::string> needs_restart(const ServerConfig& running, const Server
   if (wanted.log.level != running.log.level) keys.emplace_back("log.level");
   if (wanted.log.format != running.log.format) keys.emplace_back("log.format");
   return keys;
-}
-
-// The run-time folder is shared with clients, which run as root. One that we make lets the service
-// user remove its own files at the end and nobody else's (sticky); one that is there stays as it
-// is.
-Status make_folder(const std::string& path, const Account& account) {
-  if (::mkdir(path.c_str(), 0755) != 0) {
-    if (errno == EEXIST) return {};
-    const ErrorCode code = errno == EACCES ? ErrorCode::kPermission : ErrorCode::kFailure;
-    return fail_errno(code, errno, "cannot create the run-time folder", path);
-  }
-  if (account.gid != ::getegid() &&
-      ::chown(path.c_str(), static_cast<uid_t>(-1), account.gid) == 0) {
-    ::chmod(path.c_str(), 01775);
-  }
-  return {};
-}
-
-// What an earlier run that was killed has left behind.
-Result<std::unique_ptr<net::UndoJournal>> take_up_journal(const std::string& path,
-                                                          net::Netlink& netlink) {
-  auto journal = net::UndoJournal::open(path);
-  if (!journal) return journal.error();
-  const size_t left = journal->pending().size();
-  if (left != 0) {
-    log::warning("daemon", "putting back what a killed server has left", {{"changes", left}});
-    if (Status undone = journal->undo_all(netlink); !undone) return undone.error();
-  }
-  return std::make_unique<net::UndoJournal>(std::move(*journal));
-}
-
-std::vector<net::SystemRequest> device_setup(const SessionManager& sessions,
-                                             const std::string& device) {
-  std::vector<net::SystemRequest> requests;
-  net::LinkChange before{.device = device};
-  before.tx_queue_len = kTxQueueLength;
-  before.addr_gen_mode_none = true;  // has to be said before the device is up
-  requests.emplace_back(net::SetLink{before});
-  for (const Family family : {Family::kV4, Family::kV6}) {
-    const auto& pool = sessions.pool(family);
-    if (!pool) continue;
-    requests.emplace_back(net::AddAddress{device, Prefix::host(pool->server_address())});
-  }
-  net::LinkChange up{.device = device};
-  up.up = true;
-  requests.emplace_back(net::SetLink{up});
-  for (const Family family : {Family::kV4, Family::kV6}) {
-    const auto& pool = sessions.pool(family);
-    if (!pool) continue;
-    net::Route route;
-    route.destination = pool->network();
-    route.type = net::Route::Type::kUnreachable;
-    route.metric = kLastResortMetric;
-    requests.emplace_back(net::AddRoute{route});
-  }
-  return requests;
 }
 
 void warn_about_certificate(const tls::CertificateInfo& certificate) {
@@ -236,7 +174,7 @@ Status Daemon::open() {
   if (!rules) return rules.error();
 
   // The socket first: it tells whether another server runs here, whose journal must not be undone.
-  if (Status made = make_folder(parent_path(options_.control_socket), account_); !made) {
+  if (Status made = make_runtime_folder(parent_path(options_.control_socket), account_); !made) {
     return made;
   }
   auto control = serve_control(loop_, options_.control_socket, *this);
@@ -281,11 +219,10 @@ Status Daemon::open_device(Rules rules) {
 
 Status Daemon::drop() {
   warn_about_files(account_, config_);
-  // To be removed by the service user at the end, if the folder lets him.
-  for (const std::string& file : {options_.control_socket, options_.control_socket + ".undo"}) {
-    if (::lchown(file.c_str(), account_.uid, account_.gid) != 0) {
-      log::debug("daemon", "a run-time file keeps its owner", {{"file", file}});
-    }
+  // To be removed by the service user at the end, if the folder lets him. The journal stays root's:
+  // in a sticky folder root itself could not open it again (fs.protected_regular, proc_sys_fs(5)).
+  if (::lchown(options_.control_socket.c_str(), account_.uid, account_.gid) != 0) {
+    log::debug("daemon", "the control socket keeps its owner");
   }
   if (Status dropped = drop_privileges(account_); !dropped) return dropped;
   facts_.user = account_.name;

@@ -11,8 +11,9 @@ namespace culvert::server {
 struct RunOptions {
   // As load_config() gave it; read again from config.file at each reload.
   ServerConfig config;
-  // Absolute path of the control socket; its folder is created if it is missing. Beside it, while
-  // the server runs, lies "<socket>.undo": what the next start puts back should this run be killed.
+  // Absolute path of the control socket; its folder is created if it is missing. Beside it lies
+  // "<socket>.undo": what the next start puts back should this run be killed. Empty after a clean
+  // stop, and removed where the service user may remove it.
   std::string control_socket;
 };
 

@@ -15,10 +15,10 @@ namespace {
 using Json = nlohmann::json;
 
 const Json& member(const Json& object, const char* name) {
-  static const Json kNothing;
-  if (!object.is_object()) return kNothing;
+  static const Json nothing;
+  if (!object.is_object()) return nothing;
   const auto found = object.find(name);
-  return found == object.end() ? kNothing : *found;
+  return found == object.end() ? nothing : *found;
 }
 
 // Peers have a say in some of the strings.
@@ -74,6 +74,14 @@ std::string logins(const Json& object) {
   const std::string reasons = counts(member(object, "refused"));
   if (!reasons.empty()) out += " (" + reasons + ")";
   return out;
+}
+
+// How many there are in an IPv6 network is of no interest.
+std::string pool_view(const Json& pool) {
+  const Json& capacity = member(pool, "capacity");
+  std::string out = text(member(pool, "used"));
+  if (number(capacity) < 1e8) out += " of " + text(capacity);
+  return out + " used in " + text(member(pool, "network"));
 }
 
 std::string addresses(const Json& session) {
@@ -159,9 +167,7 @@ std::string status_view(const Json& status) {
           text(member(sessions, "detached")) + " waiting to come back)");
   if (const Json& pools = member(status, "pools"); pools.is_array()) {
     for (const Json& pool : pools) {
-      row(out, "addresses",
-          text(member(pool, "used")) + " of " + text(member(pool, "capacity")) + " used in " +
-              text(member(pool, "network")));
+      row(out, "addresses", pool_view(pool));
     }
   }
   row(out, "logins", logins(member(status, "logins")));

@@ -236,9 +236,10 @@ void LoginConnection::on_login_answer(Answer<LoginGrant> answer) {
 void LoginConnection::ask_connect(const wire::HttpRequest& request) {
   auto offer = wire::parse_connect_request(request);
   if (!offer) {
-    return say_farewell(offer.error().code == ErrorCode::kAuthRefused
-                            ? connect_refused({.reason = "no_cookie", .text = offer.error().what})
-                            : not_found());
+    if (offer.error().code != ErrorCode::kAuthRefused) return say_farewell(not_found());
+    refusal_ = {.reason = "no_cookie", .text = offer.error().what};
+    host_.on_refused(remote_, refusal_, peer_->certificate);
+    return say_farewell(connect_refused(refusal_));
   }
   offer_ = std::move(*offer);
   phase_ = Phase::kAsking;

@@ -8,18 +8,18 @@
 #include "common/base/log.h"
 #include "server/cli.h"
 
+namespace culvert::server {
 namespace {
 
-void print_error(const culvert::Error& error) {
+void print_error(const Error& error) {
   std::cerr << "culvertd: ";
   if (!error.where.empty()) std::cerr << error.where << ": ";
   std::cerr << error.what << "\n";
   if (!error.hint.empty()) std::cerr << "          " << error.hint << "\n";
 }
 
-int run(const std::vector<std::string>& arguments) {
-  using namespace culvert;
-  const server::Invocation invocation = server::parse_command_line(std::move(arguments));
+int run_program(const std::vector<std::string>& arguments) {
+  const Invocation invocation = parse_command_line(arguments);
   if (!invocation.run) {
     (invocation.exit_code == 0 ? std::cout : std::cerr) << invocation.text;
     return invocation.exit_code;
@@ -36,10 +36,11 @@ int run(const std::vector<std::string>& arguments) {
 }
 
 }  // namespace
+}  // namespace culvert::server
 
 int main(int argc, char** argv) {
   try {
-    return run(std::vector<std::string>(argv + 1, argv + argc));
+    return culvert::server::run_program(std::vector<std::string>(argv + 1, argv + argc));
   } catch (const std::exception& exception) {
     std::cerr << "culvertd: unexpected: " << exception.what() << "\n";
     return 1;

@@ -28,6 +28,7 @@ std::optional<std::string> find_useradd() {
 // Runs a program with a clean environment and waits for it. Its messages go to our standard error.
 Result<int> run_and_wait(std::vector<std::string> argv) {
   std::vector<char*> arguments;
+  arguments.reserve(argv.size() + 1);
   for (auto& argument : argv)
     arguments.push_back(argument.data());
   arguments.push_back(nullptr);

@@ -101,9 +101,7 @@ class SessionManager {
   [[nodiscard]] std::optional<IpAddress> take_address(Session& session, Family family,
                                                       const std::optional<IpAddress>& fixed);
   void assign_networks(Session& session, const User& user);
-  [[nodiscard]] wire::TunnelParams params_for(const Session& session,
-                                              const ConnectRequest& request) const;
-  [[nodiscard]] std::vector<net::SystemRequest> change_routes(Session& session, Mtu mtu);
+  [[nodiscard]] Answer<Session*> admit(const ConnectRequest& request, wire::TunnelParams& params);
   void finish_connect(const ConnectGrant& grant, const Status& routed, ConnectDone done);
   void refused(std::string_view what, const Refusal& refusal, std::string_view user,
                const Endpoint& remote);

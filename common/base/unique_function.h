@@ -43,8 +43,7 @@ class UniqueFunction<R(Args...)> {
   };
   template <typename F>
   struct Target final : Base {
-    template <typename G>
-    explicit Target(G&& callable) : function(std::forward<G>(callable)) {}
+    explicit Target(F callable) : function(std::move(callable)) {}
     R call(Args... args) override { return function(std::forward<Args>(args)...); }
     F function;
   };

@@ -1,12 +1,11 @@
 // Configuration files and profiles: TOML in, typed values out, and errors that name file, line, key
-// and remedy. The only place that includes toml++ is toml_file.cc. Which keys exist, and what they
-// mean, is known to the callers alone.
+// and remedy. Which keys exist, and what they mean, is known to the callers alone; toml++ stays
+// inside this folder's .cc files.
 //
 //   auto file = TomlFile::load("/etc/culvert/culvertd.toml");
 //   TomlReader reader(*file);
 //   const auto dpd = reader.duration("session.dpd", 1s, 1h).value_or(15s);
-//   if (auto status = reader.finish(); !status) …      // the first problem; problems() has them
-//   all
+//   if (auto status = reader.finish(); !status) …  // the first problem; problems() has all
 #pragma once
 
 #include <cstdint>

@@ -60,6 +60,7 @@ Status Child::Process::spawn(std::vector<std::string> argv) {
   open_handles = 4;
 
   std::vector<char*> arguments;
+  arguments.reserve(argv.size() + 1);
   for (auto& argument : argv)
     arguments.push_back(argument.data());
   arguments.push_back(nullptr);

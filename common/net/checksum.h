@@ -18,6 +18,12 @@ class ChecksumSum {
   void add_word(uint16_t word) { sum_ += word; }
   // The value for the checksum field, host order: the complement of the folded sum.
   [[nodiscard]] uint16_t checksum() const { return static_cast<uint16_t>(~folded()); }
+  // The same for a field where 0 means "no checksum" (UDP, RFC 768): 0xffff stands in for it, which
+  // is the same number in one's complement and so serves every other protocol too.
+  [[nodiscard]] uint16_t checksum_or_ones() const {
+    const uint16_t value = checksum();
+    return value != 0 ? value : 0xffff;
+  }
   // The folded sum itself: what a partial checksum (virtio NEEDS_CSUM) wants in the field.
   [[nodiscard]] uint16_t folded() const;
 
@@ -32,5 +38,16 @@ class ChecksumSum {
 // REQUIRES: both addresses of one family.
 [[nodiscard]] ChecksumSum pseudo_header_sum(const IpAddress& source, const IpAddress& destination,
                                             uint8_t protocol, uint32_t length);
+// The same for the addresses where they stand, side by side, in an IP header (8 or 32 bytes).
+[[nodiscard]] ChecksumSum pseudo_header_sum(Bytes addresses, uint8_t protocol, uint32_t length);
+
+// What ChecksumSum::add() is made of, apart for the tests: two ways to the folded sum of a block,
+// and which of them this machine takes.
+namespace detail {
+[[nodiscard]] uint16_t folded_sum_portable(Bytes bytes);
+[[nodiscard]] bool has_wide_sum();
+// REQUIRES: has_wide_sum().
+[[nodiscard]] uint16_t folded_sum_wide(Bytes bytes);
+}  // namespace detail
 
 }  // namespace culvert::net

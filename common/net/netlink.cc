@@ -120,7 +120,16 @@ Result<std::string> Netlink::link_name(int index) {
 Status Netlink::set_link(const LinkChange& change) {
   const auto index = link_index(change.device);
   if (!index) return index.error();
-  return to_status(transact(socket_.get(), link_request(*index, change)), "cannot set up the link",
+  LinkChange next = change;
+  // The kernel brings a link up before it looks at the address mode (do_setlink() in
+  // net/core/rtnetlink.c), and would have made a link-local address by then: the mode goes first.
+  if (change.addr_gen_mode_none && change.up == true) {
+    next.up.reset();
+    const Reply reply = transact(socket_.get(), link_request(*index, next));
+    if (reply.error != 0) return to_status(reply, "cannot set up the link", change.device);
+    next = {.device = change.device, .up = true};
+  }
+  return to_status(transact(socket_.get(), link_request(*index, next)), "cannot set up the link",
                    change.device);
 }
 

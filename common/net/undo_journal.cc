@@ -41,9 +41,21 @@ bool is_at(int fd, const std::string& path) {
          by_fd.st_dev == by_path.st_dev && by_fd.st_ino == by_path.st_ino;
 }
 
+// An existing file first and without O_CREAT: with fs.protected_regular = 2 (Debian's setting) the
+// latter is refused, even to root, for a service user's file in a sticky folder.
+UniqueFd open_or_create(const std::string& path) {
+  constexpr int kFlags = O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW;
+  UniqueFd fd(::open(path.c_str(), kFlags));
+  if (!fd.valid() && errno == ENOENT) {
+    fd.reset(::open(path.c_str(), kFlags | O_CREAT | O_EXCL, 0600));
+  }
+  return fd;
+}
+
 Result<UniqueFd> open_locked(const std::string& path) {
   for (int i = 0; i < kLockTries; ++i) {
-    UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600));
+    UniqueFd fd = open_or_create(path);
+    if (!fd.valid() && errno == EEXIST) continue;  // somebody else was faster
     if (!fd.valid()) return file_error(errno, "cannot open the undo journal", path);
     if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
       if (errno != EWOULDBLOCK) return file_error(errno, "cannot lock the undo journal", path);

@@ -129,7 +129,11 @@ std::string display_name(const mbedtls_x509_name& name) {
     if (mbedtls_oid_get_attr_short_name(&part->oid, &label) != 0) label = "?";
     text += label;
     text += '=';
-    text += escape_for_display(as_text(bytes_of(part->val)));
+    // A comma of the value must not look like the start of another part.
+    for (const char c : escape_for_display(as_text(bytes_of(part->val)))) {
+      if (c == ',') text += '\\';
+      text += c;
+    }
   }
   return text.empty() ? "(no name)" : text;
 }

@@ -29,8 +29,8 @@ const unsigned char* with_nul(const std::string& text) {
 
 Status init_crypto() {
   // TLS 1.3 keeps keys in PSA's store. The call is guarded by the library's own lock.
-  static const psa_status_t status = psa_crypto_init();
-  if (status == PSA_SUCCESS) return {};
+  static const psa_status_t kStatus = psa_crypto_init();
+  if (kStatus == PSA_SUCCESS) return {};
   return fail(ErrorCode::kFailure, "cryptography cannot be set up", "psa_crypto_init");
 }
 
@@ -89,10 +89,11 @@ Status parse_crls(std::string_view pem, std::string_view where, CrlList& list) {
 }
 
 WallTime to_wall_time(const mbedtls_x509_time& time) {
-  using namespace std::chrono;
-  const year_month_day date{year{time.year}, month{static_cast<unsigned>(time.mon)},
-                            day{static_cast<unsigned>(time.day)}};
-  return sys_days{date} + hours{time.hour} + minutes{time.min} + seconds{time.sec};
+  const std::chrono::year_month_day date{std::chrono::year{time.year},
+                                         std::chrono::month{static_cast<unsigned>(time.mon)},
+                                         std::chrono::day{static_cast<unsigned>(time.day)}};
+  return std::chrono::sys_days{date} + std::chrono::hours{time.hour} +
+         std::chrono::minutes{time.min} + std::chrono::seconds{time.sec};
 }
 
 }  // namespace culvert::tls

@@ -155,7 +155,12 @@ Error explain_failure(const FailureScene& scene) {
     return fail(ErrorCode::kAuthRefused, "the server seems to have refused our certificate",
                 scene.server_name, refusal_hint(scene));
   }
-  const std::string_view known = plain_text(scene.mbedtls_error);
+  // mbedTLS 3.6 has no KeyUpdate; GnuTLS sends one after 2^24 records.
+  const bool key_update =
+      scene.handshake_done && scene.mbedtls_error == MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE;
+  const std::string_view known = key_update
+                                     ? "the peer wants new keys (KeyUpdate); a new connection helps"
+                                     : plain_text(scene.mbedtls_error);
   const std::string text = known.empty()
                                ? error_text(scene.mbedtls_error)
                                : std::string(known) + ": " + error_text(scene.mbedtls_error);

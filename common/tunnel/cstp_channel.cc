@@ -17,6 +17,11 @@ using wire::CstpType;
 
 static_assert(kChannelHeadroom >= wire::kCstpHeaderSize);
 
+// What one record carries besides the frame's header: mbedTLS counts the content type byte of
+// TLS 1.3 as payload, so that a frame of the protocol's full size would become two records.
+constexpr size_t kMaxPayload = tls::TlsSession::kMaxWrite - wire::kCstpHeaderSize;
+static_assert(kMaxPayload <= wire::kCstpMaxPayload);
+
 // Ciphertext of one read: large enough that a fast peer costs few system calls, small enough to
 // stay in the second-level cache.
 constexpr size_t kReadSize = 256U << 10;
@@ -97,7 +102,7 @@ void CstpChannel::send(std::span<const MutableBytes> packets) {
 
 // Stock peers understand nothing but one frame in one record (openconnect-protocol 5.1).
 void CstpChannel::seal(MutableBytes packet) {
-  if (packet.size() > wire::kCstpMaxPayload) {
+  if (packet.size() > kMaxPayload) {
     counters_.drop(DropReason::kTooBig);
     return;
   }
@@ -292,7 +297,7 @@ bool CstpChannel::take_frame(uint8_t type, Bytes payload) {
       return take_data(payload);
     case CstpType::kDpdRequest:
       // Echoed: openconnect ignores the payload, ocserv and we compare it.
-      send_control(CstpType::kDpdResponse, payload);
+      send_control(CstpType::kDpdResponse, payload.first(std::min(payload.size(), kMaxPayload)));
       return true;
     case CstpType::kDpdResponse:
       // A Liveness answer like any frame; the observer may wait for this one.

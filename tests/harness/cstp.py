@@ -234,8 +234,8 @@ class FakeServer:
         self.connections.append(connection)
         try:
             self.serve(self, connection)
-        except (Refused, OSError):
-            pass
+        except (Refused, OSError, AttributeError):
+            pass  # the connection has ended, perhaps because close() took it away
         except AssertionError as error:
             if not self._closing:
                 self.failures.append(str(error))

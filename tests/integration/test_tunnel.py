@@ -87,7 +87,7 @@ def test_the_server_says_packet_too_big_to_hosts_behind_it(wire, tunnel, running
     done = wire.server.run("ping", "-n", "-c", 1, "-W", 2, "-M", "do", "-s", 1480,
                            session["ipv4"], check=False)
     assert done.returncode != 0
-    assert "Message too long" in done.stdout + done.stderr or "Frag needed" in done.stdout
+    assert f"mtu={running_server.session('alice')['mtu']}" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("pools", [{"ipv6": None}, {"ipv4": None}], ids=["only4", "only6"])
@@ -143,7 +143,7 @@ def test_addresses_of_absent_clients_are_answered_not_looped(wire, running_serve
     """Each pool has an unreachable route: packets for nobody get an answer and go nowhere."""
     done = wire.server.run("ping", "-n", "-c", 1, "-W", 2, "10.99.0.200", check=False)
     assert done.returncode != 0
-    assert "unreachable" in (done.stdout + done.stderr).lower()
+    assert "No route to host" in done.stderr
 
 
 def test_routes_of_the_server_reach_the_client(wire, client_host):
@@ -175,6 +175,6 @@ def test_bulk_traffic_does_not_starve_a_ping(world, wire, tunnel):
     iperf = wire.server.start("iperf3", "-s", "--forceflush")
     iperf.wait_for_output("listening")
     bulk = tunnel.host.start("iperf3", "-c", INSIDE4, "-t", "3", "-R")
-    wait_until(lambda: int(tunnel.status()["rx_bytes"]) > 1_000_000, "the transfer going on")
+    wait_until(lambda: tunnel.status()["rx"]["bytes"] > 1_000_000, "the transfer going on")
     assert tunnel.host.ping(INSIDE4, count=20, limit=5)
     assert bulk.wait(20) == 0, bulk.output()

@@ -177,7 +177,8 @@ TEST(Strong, IsOrderedAndHashable) {
 TEST(Clock, PrintsIso8601InUtc) {
   EXPECT_EQ(to_iso8601(WallTime{}), "1970-01-01T00:00:00Z");
   EXPECT_EQ(to_iso8601(WallTime(std::chrono::seconds(1'772'366'400))), "2026-03-01T12:00:00Z");
-  EXPECT_LE(BootClock::now(), BootClock::now());
+  const TimePoint earlier = BootClock::now();  // arguments are evaluated in any order
+  EXPECT_LE(earlier, BootClock::now());
 }
 
 }  // namespace

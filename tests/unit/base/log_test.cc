@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
@@ -82,7 +83,9 @@ TEST(Log, JsonLineIsValidWhateverTheFieldHolds) {
     EXPECT_EQ(line["program"], "culvert-test");
     EXPECT_EQ(line["component"], "tls");
     EXPECT_EQ(line["message"], "message");
-    if (valid_utf8_prefix(value) == value.size()) EXPECT_EQ(line["value"], value);
+    if (valid_utf8_prefix(value) == value.size()) {
+      EXPECT_EQ(line["value"], value);
+    }
   }
 }
 

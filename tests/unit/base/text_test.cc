@@ -125,6 +125,7 @@ TEST(Nearest, FindsATypoAndNothingFarAway) {
   EXPECT_EQ(nearest("certificat", kKeys), "certificate");
   EXPECT_EQ(nearest("idle-timeout", kKeys), "idle_timeout");
   EXPECT_EQ(nearest("dbd", kKeys), "dpd");
+  EXPECT_EQ(nearest("pdd", kKeys), "dpd");
   EXPECT_EQ(nearest("dpd", kKeys), "dpd");
   EXPECT_FALSE(nearest("banana", kKeys));
   EXPECT_FALSE(nearest("", kKeys));

@@ -61,7 +61,8 @@ TEST(Routes, SplitModeRoutesTheNetworksAndTheTunnelsOwnInOurTable) {
   }
   EXPECT_EQ(routes.size(), 4u);
   EXPECT_FALSE(plan.full);
-  EXPECT_EQ(plan.summary, (std::vector<std::string>{"10.20.0.0/16", "fd20::/32"}));
+  EXPECT_EQ(plan.summary,
+            (std::vector<std::string>{"10.99.0.0/24", "fd99::/64", "10.20.0.0/16", "fd20::/32"}));
 }
 
 TEST(Routes, AddressesCarryNoNetworkSoThatMainStaysUntouched) {
@@ -119,6 +120,24 @@ TEST(Routes, InFullModeMarkedPacketsNeverEnterTheirOwnTunnel) {
   }
   EXPECT_EQ(find(routes_of(plan), "0.0.0.0/0", dead_end)->type, net::Route::Type::kUnreachable);
   EXPECT_EQ(find(routes_of(plan), "::/0", dead_end)->type, net::Route::Type::kUnreachable);
+}
+
+TEST(Routes, ANetworkThatHoldsTheServerGetsTheDeadEndToo) {
+  auto p = params("10.99.0.2/24", nullptr);
+  p.split_include = {prefix("192.0.2.0/24")};
+  RouteInput in = input();
+  in.server = *IpAddress::parse("192.0.2.1");
+  EXPECT_EQ(rules_of(plan_routes(p, in)).size(), 3u);
+  in.server = *IpAddress::parse("198.51.100.1");
+  EXPECT_EQ(rules_of(plan_routes(p, in)).size(), 2u);
+}
+
+TEST(Routes, ADefaultRouteAmongTheServersNetworksMeansEverything) {
+  auto p = params("10.99.0.2/24", nullptr);
+  p.split_include = {prefix("10.20.0.0/16"), prefix("0.0.0.0/0")};
+  const RoutePlan plan = plan_routes(p, input());
+  EXPECT_TRUE(plan.full);
+  EXPECT_EQ(find(routes_of(plan), "::/0")->type, net::Route::Type::kUnreachable);
 }
 
 TEST(Routes, ExcludedNetworksAreThrownBackToMain) {

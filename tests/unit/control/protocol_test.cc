@@ -26,8 +26,8 @@ TEST(ControlProtocol, RefusesWhatIsNoRequest) {
 }
 
 TEST(ControlProtocol, RefusesDeepNestingWithoutCrashing) {
-  EXPECT_FALSE(parse_request(std::string(kMaxRequestLine, '[')));
-  EXPECT_FALSE(parse_answer(std::string(kMaxRequestLine, '[')));
+  EXPECT_FALSE(parse_request(std::string(100'000, '[')));
+  EXPECT_FALSE(parse_answer(std::string(100'000, '[')));
 }
 
 TEST(ControlProtocol, ArgumentsAreTyped) {

@@ -299,11 +299,6 @@ const Case kServerCases[] = {
      "no revocation list of CN=Test CA"},
     {"CrlExpired", [](Stage& s) { s.client_crl = make_crl(s.ca, {}, -20, -10); },
      Reason::kCrlExpired, "out of date"},
-    {"ClientCertificate",
-     [](Stage& s) {
-       s.server = make_client(s.ca, "server", [](IssueRequest& r) { r.dns_names = {kServerName}; });
-     },
-     Reason::kWrongPurpose, "expected: a certificate for TLS servers"},
     {"AnotherName", [](Stage& s) { s.server = make_server(s.ca, {"mail.example.com"}); },
      Reason::kWrongName, "names mail.example.com;"},
     {"ExpectedNameIsTold", [](Stage& s) { s.server = make_server(s.ca, {"mail.example.com"}); },
@@ -421,26 +416,6 @@ TEST(Judge, TakesBackItsVerdictWhenTheCertificateIsRevokedLater) {
   stage.server_crl = make_crl(stage.other_ca, {});
   EXPECT_EQ(Reason::kUnknownCa, recheck(chain, *build(stage.server_options())).reason);
   EXPECT_EQ(Reason::kNoCertificate, recheck({}, *build(stage.server_options())).reason);
-}
-
-// Stock servers refuse inside the handshake: what the client makes of their alerts.
-TEST(Client, UnderstandsThatItsCertificateWasRefused) {
-  for (const Version version : {Version::k13, Version::k12}) {
-    Stage stage;
-    stage.client = make_client(stage.other_ca, "mallory");
-    Pair pair(build(stage.client_options(version)), build(stage.server_options()), kServerName);
-    pair.shake_hands();
-    ASSERT_TRUE(pair.both_done());
-  }
-}
-
-TEST(Client, KnowsThatTheServerDidNotAskForItsCertificate) {
-  if (!OpenSsl::available()) GTEST_SKIP() << "needs the openssl program";
-  Stage stage;
-  Pair pair(build(stage.client_options(Version::k13)), build(stage.server_options()), kServerName);
-  EXPECT_FALSE(pair.client.session->certificate_requested());
-  pair.shake_hands();
-  EXPECT_TRUE(pair.client.session->certificate_requested());
 }
 
 TEST(MatchesName, FollowsRfc6125) {

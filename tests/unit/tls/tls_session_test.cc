@@ -36,8 +36,8 @@ struct Setup {
 };
 
 const Setup& setup() {
-  static const Setup once;
-  return once;
+  static const Setup kOnce;
+  return kOnce;
 }
 
 std::shared_ptr<const TlsConfig> build(const TlsOptions& options) {

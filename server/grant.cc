@@ -1,0 +1,75 @@
+#include "server/grant.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "common/tunnel/path_mtu.h"
+
+namespace culvert::server {
+namespace {
+
+// Keys are replaced once a day (by the client, at our bidding): AES-GCM has limits.
+constexpr std::chrono::hours kRekeyTime{24};
+
+// The kernel's idea of the path counts, up to Ethernet's: loopback devices have 64 KB, which says
+// nothing about what comes behind.
+tunnel::MtuPlan plan_for(const ConnectRequest& request, bool inner_ipv6) {
+  tunnel::MtuInput input;
+  if (request.path_mtu != 0) input.link_mtu = std::min(request.path_mtu, tunnel::kDefaultLinkMtu);
+  input.peer_base_mtu = request.offer.base_mtu;
+  input.peer_mtu = request.offer.mtu;
+  input.outer = request.peer.remote.address.family();
+  input.inner_ipv6 = inner_ipv6;
+  return tunnel::plan_mtu(input);
+}
+
+bool contains(const std::vector<net::Route>& routes, const net::Route& route) {
+  return std::find(routes.begin(), routes.end(), route) != routes.end();
+}
+
+}  // namespace
+
+wire::TunnelParams params_for(const Session& session, const ConnectRequest& request,
+                              const NetworkSettings& network, const SessionSettings& settings) {
+  wire::TunnelParams params;
+  if (session.ipv4) params.ipv4 = Prefix{*session.ipv4, network.ipv4->length};
+  if (session.ipv6) params.ipv6 = Prefix{*session.ipv6, network.ipv6->length};
+  const tunnel::MtuPlan plan = plan_for(request, session.ipv6.has_value());
+  params.mtu = plan.tunnel_mtu;
+  params.base_mtu = plan.base_mtu;
+  params.dns = network.dns;
+  params.split_include = network.routes;
+  params.dpd = settings.dpd;
+  params.keepalive = settings.keepalive;
+  params.rekey_time = kRekeyTime;
+  params.rekey_method = wire::RekeyMethod::kNewTunnel;
+  if (settings.idle_timeout.count() != 0) params.idle_timeout = settings.idle_timeout;
+  params.hostname = request.offer.hostname;
+  return params;
+}
+
+std::vector<net::Route> routes_for(const Session& session, const std::string& device, Mtu mtu) {
+  std::vector<net::Route> routes;
+  for (const Prefix& inside : session.inside()) {
+    net::Route route;
+    route.destination = inside;
+    route.device = device;
+    route.mtu = mtu.value();
+    routes.push_back(std::move(route));
+  }
+  return routes;
+}
+
+std::vector<net::SystemRequest> route_changes(const std::vector<net::Route>& present,
+                                              const std::vector<net::Route>& wanted) {
+  std::vector<net::SystemRequest> requests;
+  for (const net::Route& route : present) {
+    if (!contains(wanted, route)) requests.emplace_back(net::DelRoute{route});
+  }
+  for (const net::Route& route : wanted) {
+    if (!contains(present, route)) requests.emplace_back(net::AddRoute{route});
+  }
+  return requests;
+}
+
+}  // namespace culvert::server

@@ -1,0 +1,32 @@
+// What the server needs of its host before it serves: a run-time folder, what a killed predecessor
+// left behind put back, and how its TUN device has to look.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/base/result.h"
+#include "common/net/netlink.h"
+#include "common/net/system_request.h"
+#include "common/net/undo_journal.h"
+#include "server/service_user.h"
+#include "server/session_manager.h"
+
+namespace culvert::server {
+
+// The run-time folder is shared with clients, which run as root. One that we make lets the service
+// user remove its own files at the end and nobody else's (sticky); one that is there stays as it
+// is.
+Status make_runtime_folder(const std::string& path, const Account& account);
+
+// Opens the journal and undoes what it holds.
+Result<std::unique_ptr<net::UndoJournal>> take_up_journal(const std::string& path,
+                                                          net::Netlink& netlink);
+
+// Our addresses and an "unreachable" route for each pool, so that the kernel answers for absent
+// clients; host routes come with the sessions.
+std::vector<net::SystemRequest> device_setup(const SessionManager& sessions,
+                                             const std::string& device);
+
+}  // namespace culvert::server

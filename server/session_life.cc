@@ -1,0 +1,202 @@
+// SessionManager, second part: a session from the hand-over of its connection to its end.
+#include <utility>
+
+#include "common/base/log.h"
+#include "server/session_manager.h"
+
+namespace culvert::server {
+namespace {
+
+void add(tunnel::Counters& sum, const tunnel::Counters& more) {
+  sum.rx_packets += more.rx_packets;
+  sum.rx_bytes += more.rx_bytes;
+  sum.tx_packets += more.tx_packets;
+  sum.tx_bytes += more.tx_bytes;
+  for (size_t i = 0; i < sum.drops.size(); ++i)
+    sum.drops[i] += more.drops[i];
+}
+
+std::string addresses_of(const Session& session) {
+  std::string text;
+  for (const Prefix& inside : session.inside()) {
+    if (!text.empty()) text += ' ';
+    text +=
+        inside.length == inside.address.bits() ? inside.address.to_string() : inside.to_string();
+  }
+  return text;
+}
+
+void log_failure(const std::vector<net::SystemAnswer>& answers) {
+  const Status status = net::first_error(answers);
+  if (!status) {
+    log::warning("session", "routes could not be removed", {{"error", status.error().message()}});
+  }
+}
+
+}  // namespace
+
+void SessionManager::attach(Connected connected) {
+  Session* const session = table_.find(connected.attachment.id);
+  if (session == nullptr || session->state != SessionState::kAttached ||
+      session->attachment != connected.attachment.number) {
+    return;  // ended or replaced while the answer was on its way: the connection is dropped
+  }
+  session->on_data_plane = true;
+  session->channel = "tls";
+  session->connected_at = wall_now();
+  log::info("session", "tunnel up",
+            {{"session", session->id.value()},
+             {"user", session->user},
+             {"remote", session->remote.to_string()},
+             {"inside", addresses_of(*session)},
+             {"mtu", session->mtu.value_or(Mtu{}).value()},
+             {"tls", session->tls_version},
+             {"cipher", session->cipher}});
+  AttachRequest request;
+  request.id = session->id;
+  request.attachment = session->attachment;
+  request.socket = std::move(connected.socket);
+  request.tls = std::move(connected.tls);
+  request.leftover = std::move(connected.leftover);
+  request.inside = session->inside();
+  request.dpd = rules_.session.dpd;
+  request.keepalive = rules_.session.keepalive;
+  env_.carrier.attach(std::move(request));
+}
+
+void SessionManager::abandon(Attachment attachment) {
+  Session* const session = table_.find(attachment.id);
+  if (session == nullptr || session->state != SessionState::kAttached ||
+      session->attachment != attachment.number) {
+    return;
+  }
+  log::info("session", "the client left before its tunnel was up",
+            {{"session", session->id.value()}, {"user", session->user}});
+  table_.detach(*session, env_.now());
+  forget_channel(*session);  // one from before can still be there, but the client has given it up
+}
+
+void SessionManager::update_stats(Session& session, const SessionStats& stats) {
+  tunnel::Counters now = session.carried;
+  add(now, stats.counters);
+  // The data thread says zeros of a session that it has forgotten already.
+  if (now.rx_packets < session.counters.rx_packets) return;
+  session.counters = now;
+  if (now.rx_packets + now.tx_packets != session.active_packets) {
+    session.active_packets = now.rx_packets + now.tx_packets;
+    session.active_at = env_.now();
+  }
+}
+
+void SessionManager::on_data_event(DataEvent event) {
+  Session* const session = table_.find(event.id);
+  if (session == nullptr) return;
+  update_stats(*session, event.stats);
+  const bool newest = event.attachment == session->attachment;
+  if (session->state == SessionState::kEnding) {
+    if (!newest && event.kind != DataEvent::Kind::kEnded) return;
+    forget_channel(*session);  // a lost channel leaves its session behind
+    finalize(*session);
+    return;
+  }
+  if (!newest || session->state != SessionState::kAttached || !session->on_data_plane) {
+    return;  // of a connection that was replaced or given up
+  }
+  switch (event.kind) {
+    case DataEvent::Kind::kPeerEnded:
+      session->on_data_plane = false;
+      end_session(*session, event.reason.empty() ? "the client disconnected"
+                                                 : "the client disconnected: " + event.reason);
+      break;
+    case DataEvent::Kind::kEnded:
+    case DataEvent::Kind::kChannelLost:
+      log::info("session", "connection lost",
+                {{"session", session->id.value()},
+                 {"user", session->user},
+                 {"reason", event.reason},
+                 {"kept_s", rules_.session.cookie_timeout.count()}});
+      table_.detach(*session, env_.now());
+      break;
+  }
+}
+
+void SessionManager::on_stats(const DataPlaneStats& stats) {
+  unrouted_ = stats.unrouted;
+  const Duration limit = rules_.session.idle_timeout;
+  for (const SessionStats& one : stats.sessions) {
+    Session* const session = table_.find(one.id);
+    if (session == nullptr) continue;
+    update_stats(*session, one);
+    const bool idle = limit != Duration::zero() && env_.now() - session->active_at >= limit;
+    if (idle && session->state == SessionState::kAttached) {
+      end_session(*session, "idle for too long");
+    }
+  }
+}
+
+void SessionManager::tick() {
+  for (const SessionId id : table_.expired(env_.now())) {
+    Session& session = *table_.find(id);
+    end_session(session, session.state == SessionState::kLoggedIn
+                             ? "the login was not used in time"
+                             : "the client did not come back in time");
+  }
+}
+
+bool SessionManager::end(SessionId id, std::string reason) {
+  Session* const session = table_.find(id);
+  if (session == nullptr || session->state == SessionState::kEnding) return false;
+  end_session(*session, std::move(reason));
+  return true;
+}
+
+// The session may be gone when this returns.
+void SessionManager::end_session(Session& session, std::string reason) {
+  if (session.state == SessionState::kEnding) return;
+  const bool has_connection = session.state == SessionState::kAttached && session.on_data_plane;
+  table_.begin_end(session, reason);
+  if (has_connection) {
+    env_.carrier.end(session.id, EndKind::kKick, std::move(reason));  // an event follows
+    return;
+  }
+  forget_channel(session);
+  finalize(session);
+}
+
+// Messages to the data thread keep their order: whoever gets the addresses next comes later.
+void SessionManager::forget_channel(Session& session) {
+  if (!session.on_data_plane) return;
+  session.on_data_plane = false;
+  session.carried = session.counters;
+  env_.carrier.forget(session.id);
+}
+
+void SessionManager::finalize(Session& session) {
+  log::info("session", "session ended",
+            {{"session", session.id.value()},
+             {"user", session.user},
+             {"reason", session.end_reason},
+             {"rx_bytes", session.counters.rx_bytes},
+             {"tx_bytes", session.counters.tx_bytes}});
+  add(ended_traffic_, session.counters);
+  release(session);
+  table_.erase(session.id);
+}
+
+void SessionManager::release(Session& session) {
+  std::vector<net::SystemRequest> requests;
+  for (auto route = session.routes.rbegin(); route != session.routes.rend(); ++route) {
+    requests.emplace_back(net::DelRoute{*route});
+  }
+  if (!requests.empty()) env_.system.submit(std::move(requests), log_failure);
+  if (session.ipv4) ipv4_->release(*session.ipv4, session.user);
+  if (session.ipv6) ipv6_->release(*session.ipv6, session.user);
+}
+
+tunnel::Counters SessionManager::traffic() const {
+  tunnel::Counters sum = ended_traffic_;
+  table_.for_each([&](const Session& session) { add(sum, session.counters); });
+  return sum;
+}
+
+}  // namespace culvert::server
