@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "client/host_facts.h"
 #include "client/login.h"
-#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/base/text.h"
 #include "common/wire/cstp.h"
@@ -22,12 +22,6 @@ constexpr Duration kDefaultDpd = std::chrono::seconds(30);
 // Worth another address, or another time.
 bool is_transient(const Error& error) {
   return error.code == ErrorCode::kNetwork || error.code == ErrorCode::kFailure;
-}
-
-HostIpv6 host_ipv6() {
-  if (::access("/proc/net/if_inet6", F_OK) != 0) return HostIpv6::kAbsent;
-  const auto disabled = read_file("/proc/sys/net/ipv6/conf/default/disable_ipv6");
-  return disabled && trim(*disabled) == "1" ? HostIpv6::kNotOnNewDevices : HostIpv6::kUsable;
 }
 
 std::string joined(const std::vector<std::string>& items) {
@@ -146,8 +140,7 @@ void Connection::act(const action::Attach& action) {
 void Connection::act(const action::Configure& /*action*/) {
   const Profile& profile = parts_.profile;
   const std::string& device = tunnel_.tun().name();
-  RoutePlan routes = plan_routes(
-      *params_, {device, profile.routes, profile.routing, mtu(), host_ipv6(), endpoint_.address});
+  RoutePlan routes = plan_routes(*params_, route_input());
   DnsPlan dns = profile.use_dns ? plan_dns(*params_, routes.full) : DnsPlan{};
   inside_.configure(device, std::move(routes), std::move(dns), [this](const Status& status) {
     if (!status) return handle(event::Failed{status.error(), false});
@@ -332,6 +325,18 @@ tunnel::SessionSpec Connection::session_spec() const {
   spec.cstp.liveness.dpd = announced ? Duration(params_->dpd) : kDefaultDpd;
   spec.cstp.liveness.keepalive = params_->keepalive;
   return spec;
+}
+
+RouteInput Connection::route_input() {
+  const std::string& device = tunnel_.tun().name();
+  // Those that we have loosened stay in the plan, or it would put them back.
+  std::vector<std::string> strict = strict_devices(device);
+  strict.insert(strict.end(), strict_devices_.begin(), strict_devices_.end());
+  std::sort(strict.begin(), strict.end());
+  strict.erase(std::unique(strict.begin(), strict.end()), strict.end());
+  strict_devices_ = strict;
+  return {device,      parts_.profile.routes, parts_.profile.routing, mtu(),
+          host_ipv6(), endpoint_.address,     std::move(strict)};
 }
 
 Mtu Connection::mtu() const {

@@ -94,6 +94,7 @@ class Connection final : private Transport::Observer,
   void report(const std::string& line);
   [[nodiscard]] tunnel::CstpChannel* channel();
   [[nodiscard]] tunnel::SessionSpec session_spec() const;
+  [[nodiscard]] RouteInput route_input();
   [[nodiscard]] Mtu mtu() const;
   [[nodiscard]] std::string routes_text() const;
   void add_data_path(TunnelStatus& status);
@@ -108,6 +109,8 @@ class Connection final : private Transport::Observer,
   std::unique_ptr<Transport> transport_;
   std::optional<Transport::Handover> handover_;  // between Attached and Probe
   std::optional<wire::TunnelParams> params_;     // of the latest CONNECT
+
+  std::vector<std::string> strict_devices_;  // found so, and loosened by us where it matters
 
   std::deque<Event> events_;
   bool handling_ = false;

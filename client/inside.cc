@@ -8,11 +8,13 @@
 namespace culvert::client {
 namespace {
 
-// From what is in force to what is wanted: the inverses, newest first, then the new requests.
+// From what is in force to what is wanted: the inverses, newest first, then the new requests. A
+// system setting has no inverse without its former value, which the journal has: undo() sees to it.
 std::vector<net::SystemRequest> difference(const RoutePlan& old, const RoutePlan& wanted) {
   std::vector<net::SystemRequest> requests;
   for (auto request = old.requests.rbegin(); request != old.requests.rend(); ++request)
-    if (auto inverse = net::inverse(*request, {})) requests.push_back(std::move(*inverse));
+    if (!std::holds_alternative<net::SetSysctl>(*request))
+      if (auto inverse = net::inverse(*request, {})) requests.push_back(std::move(*inverse));
   requests.insert(requests.end(), wanted.requests.begin(), wanted.requests.end());
   return requests;
 }

@@ -47,6 +47,7 @@ class Planner {
     }
     add_tunnel_routes();
     add_excluded();
+    loosen_reverse_path();
     // Last, because they switch everything above on.
     add_rules(Family::kV4);
     add_rules(Family::kV6);
@@ -150,6 +151,17 @@ class Planner {
     return true;
   }
 
+  [[nodiscard]] bool covers_server() const {
+    return std::any_of(routed_.begin(), routed_.end(),
+                       [&](const Prefix& prefix) { return prefix.contains(input_.server); });
+  }
+
+  void loosen_reverse_path() {
+    if (!input_.server.is_v4() || !covers_server()) return;
+    for (const std::string& device : input_.strict_devices)
+      plan_.requests.emplace_back(net::SetSysctl{"net/ipv4/conf/" + device + "/rp_filter", "2"});
+  }
+
   void add_rules(Family family) {
     const auto is_of_family = [&](const Prefix& p) { return p.address.family() == family; };
     if (std::none_of(routed_.begin(), routed_.end(), is_of_family)) return;
@@ -158,8 +170,7 @@ class Planner {
           {.family = family, .priority = priority_ + offset, .fwmark = mark, .table = table}});
     };
     add(0, input_.numbers.fwmark, net::kMainTable);
-    const auto covers_server = [&](const Prefix& p) { return p.contains(input_.server); };
-    if (plan_.full || std::any_of(routed_.begin(), routed_.end(), covers_server)) {
+    if (plan_.full || covers_server()) {
       net::Route dead_end;
       dead_end.destination = everything(family);
       dead_end.table = table_ + kDeadEndOffset;

@@ -56,6 +56,10 @@ struct RouteInput {
   Mtu mtu{0};              // of the device
   HostIpv6 host_ipv6 = HostIpv6::kUsable;
   IpAddress server;  // of the outer connection
+  // Devices with a strict reverse path filter. Where our table covers the server, the kernel looks
+  // there for the way back to it, finds the tunnel and drops the server's answers: these are
+  // loosened while the tunnel is up.
+  std::vector<std::string> strict_devices;
 };
 
 struct RoutePlan {

@@ -34,6 +34,7 @@ std::string joined(const std::vector<std::string>& items) {
 
 std::vector<std::string> names_of(const std::vector<StoredProfile>& profiles) {
   std::vector<std::string> names;
+  names.reserve(profiles.size());
   for (const StoredProfile& profile : profiles)
     names.push_back(profile.name);
   return names;

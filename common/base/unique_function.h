@@ -21,9 +21,9 @@ class UniqueFunction<R(Args...)> {
   UniqueFunction() = default;
   UniqueFunction(std::nullptr_t) {}
   template <typename F>
-  requires(!std::same_as<std::remove_cvref_t<F>, UniqueFunction> &&
-           std::is_invocable_r_v<R, std::decay_t<F>&, Args...>) UniqueFunction(F&& callable)
-      : target_(std::make_unique<Target<std::decay_t<F>>>(std::forward<F>(callable))) {}
+  requires(!std::same_as<F, UniqueFunction> && std::is_invocable_r_v<R, F&, Args...>)
+      UniqueFunction(F callable)
+      : target_(std::make_unique<Target<F>>(std::move(callable))) {}
 
   // REQUIRES: not empty. Destroying or assigning this object from inside the call is the caller's
   // bug: move it out first.

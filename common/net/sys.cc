@@ -40,4 +40,36 @@ ssize_t KernelSys::writev(int fd, std::span<const iovec> from) {
   return or_negated_errno(::writev(fd, from.data(), static_cast<int>(from.size())));
 }
 
+int KernelSys::socket(int family, int type, int protocol) {
+  return or_negated_errno(::socket(family, type, protocol));
+}
+
+int KernelSys::bind(int fd, const sockaddr_storage& address, socklen_t length) {
+  return or_negated_errno(::bind(fd, reinterpret_cast<const sockaddr*>(&address), length));
+}
+
+int KernelSys::connect(int fd, const sockaddr_storage& address, socklen_t length) {
+  return or_negated_errno(::connect(fd, reinterpret_cast<const sockaddr*>(&address), length));
+}
+
+int KernelSys::setsockopt(int fd, int level, int name, Bytes value) {
+  const auto length = static_cast<socklen_t>(value.size());
+  return or_negated_errno(::setsockopt(fd, level, name, value.data(), length));
+}
+
+int KernelSys::getsockname(int fd, sockaddr_storage& address) {
+  socklen_t length = sizeof address;
+  return or_negated_errno(::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length));
+}
+
+int KernelSys::recvmmsg(int fd, std::span<mmsghdr> messages) {
+  const auto count = static_cast<unsigned>(messages.size());
+  return or_negated_errno(::recvmmsg(fd, messages.data(), count, MSG_DONTWAIT, nullptr));
+}
+
+int KernelSys::sendmmsg(int fd, std::span<mmsghdr> messages) {
+  const auto count = static_cast<unsigned>(messages.size());
+  return or_negated_errno(::sendmmsg(fd, messages.data(), count, MSG_DONTWAIT | MSG_NOSIGNAL));
+}
+
 }  // namespace culvert::net

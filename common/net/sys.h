@@ -3,6 +3,7 @@
 // The fake is tests/fakes/fake_sys.h. Netlink is not here: it is tested on the real kernel.
 #pragma once
 
+#include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -24,6 +25,17 @@ class Sys {
   virtual ssize_t write(int fd, Bytes from) = 0;
   virtual ssize_t readv(int fd, std::span<const iovec> into) = 0;
   virtual ssize_t writev(int fd, std::span<const iovec> from) = 0;
+
+  // socket(2). The caller owns the descriptor.
+  virtual int socket(int family, int type, int protocol) = 0;
+  virtual int bind(int fd, const sockaddr_storage& address, socklen_t length) = 0;
+  virtual int connect(int fd, const sockaddr_storage& address, socklen_t length) = 0;
+  virtual int setsockopt(int fd, int level, int name, Bytes value) = 0;
+  virtual int getsockname(int fd, sockaddr_storage& address) = 0;
+  // recvmmsg(2) and sendmmsg(2) without waiting: how many messages were dealt with, 1 or more, or
+  // the error of the first.
+  virtual int recvmmsg(int fd, std::span<mmsghdr> messages) = 0;
+  virtual int sendmmsg(int fd, std::span<mmsghdr> messages) = 0;
 };
 
 // The kernel. Stateless: any number of them, shared by any number of threads.
@@ -35,6 +47,13 @@ class KernelSys final : public Sys {
   ssize_t write(int fd, Bytes from) override;
   ssize_t readv(int fd, std::span<const iovec> into) override;
   ssize_t writev(int fd, std::span<const iovec> from) override;
+  int socket(int family, int type, int protocol) override;
+  int bind(int fd, const sockaddr_storage& address, socklen_t length) override;
+  int connect(int fd, const sockaddr_storage& address, socklen_t length) override;
+  int setsockopt(int fd, int level, int name, Bytes value) override;
+  int getsockname(int fd, sockaddr_storage& address) override;
+  int recvmmsg(int fd, std::span<mmsghdr> messages) override;
+  int sendmmsg(int fd, std::span<mmsghdr> messages) override;
 };
 
 }  // namespace culvert::net

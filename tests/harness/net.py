@@ -104,10 +104,10 @@ class Host:
     def network_state(self):
         """Everything a VPN may change here, as text that two moments can be compared by."""
         parts = []
-        for what in (["addr"], ["route", "show", "table", "all"],
-                     ["-6", "route", "show", "table", "all"], ["rule"], ["-6", "rule"]):
+        for what in (["addr"], ["-4", "route", "show", "table", "all"],
+                     ["-6", "route", "show", "table", "all"], ["-4", "rule"], ["-6", "rule"]):
             entries = [json.dumps(_without_noise(e), sort_keys=True) for e in self.json(*what)]
-            parts += [" ".join(what) + ":", *sorted(entries)]
+            parts += [" ".join(what) + ":", *sorted(set(entries))]
         rules = self.run("nft", "list", "ruleset", check=False).stdout
         parts += ["nft:", re.sub(r"# handle \d+", "", rules)]
         for path in ("net/ipv4/conf/all/rp_filter", "net/ipv4/ip_forward",
@@ -139,12 +139,12 @@ def _setns(file):
 
 
 def _without_noise(value):
-    """Counts, life times and what the kernel chooses by itself do not belong to the comparison."""
+    """Life times, and carriers that come up by themselves, do not belong to the comparison."""
     if isinstance(value, dict):
         return {k: _without_noise(v) for k, v in value.items()
-                if k not in ("expires", "valid_life_time", "preferred_life_time", "used", "age")}
+                if k not in ("expires", "valid_life_time", "preferred_life_time", "operstate")}
     if isinstance(value, list):
-        return [_without_noise(v) for v in value]
+        return [_without_noise(v) for v in value if v not in ("NO-CARRIER", "LOWER_UP", "linkdown")]
     return value
 
 

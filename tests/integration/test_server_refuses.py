@@ -11,6 +11,7 @@ import pytest
 
 from harness import certs, cstp
 from harness.culvert import INSIDE4, Client, profile_table
+from harness.wait import wait_until
 
 
 @pytest.fixture
@@ -21,9 +22,11 @@ def bob_pings(world, wire, running_server):
     ping = bob.host.start("ping", "-n", "-i", "0.05", INSIDE4)
     ping.wait_for_output("bytes from")
     yield bob
+    before = ping.output().count("bytes from")
+    wait_until(lambda: ping.output().count("bytes from") > before + 3, "pings being answered still")
     ping.stop(signal.SIGINT)
     summary = re.search(r"(\d+) packets transmitted, (\d+) received", ping.output())
-    assert summary and int(summary[1]) > 5, ping.output()
+    assert summary, ping.output()
     # The last one may be on its way when the ping ends.
     assert int(summary[1]) - int(summary[2]) <= 1, ping.output()[-500:]
     assert "DUP" not in ping.output()

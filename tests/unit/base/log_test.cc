@@ -112,6 +112,7 @@ TEST(Log, LinesOfManyThreadsDoNotMix) {
   constexpr int kThreads = 4, kLines = 100;
   const std::string text = logged(Level::kInfo, Format::kJson, [] {
     std::vector<std::thread> threads;
+    threads.reserve(kThreads);
     for (int t = 0; t < kThreads; ++t)
       threads.emplace_back([t] {
         for (int i = 0; i < kLines; ++i)

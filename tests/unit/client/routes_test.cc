@@ -132,6 +132,28 @@ TEST(Routes, ANetworkThatHoldsTheServerGetsTheDeadEndToo) {
   EXPECT_EQ(rules_of(plan_routes(p, in)).size(), 2u);
 }
 
+TEST(Routes, StrictDevicesAreLoosenedOnlyWhereTheTunnelCoversAnIpv4Server) {
+  const auto loosened = [](const char* server, RouteMode mode) {
+    auto p = params("10.99.0.2/24", nullptr);
+    p.split_include = {prefix("10.20.0.0/16")};
+    RouteInput in = input(mode);
+    in.server = *IpAddress::parse(server);
+    in.strict_devices = {"eth0"};
+    size_t count = 0;
+    for (const auto& request : plan_routes(p, in).requests) {
+      const auto* set = std::get_if<net::SetSysctl>(&request);
+      if (set == nullptr) continue;
+      ++count;
+      EXPECT_EQ(*set, (net::SetSysctl{"net/ipv4/conf/eth0/rp_filter", "2"}));
+      EXPECT_TRUE(net::validate(request));
+    }
+    return count;
+  };
+  EXPECT_EQ(loosened("192.0.2.1", RouteMode::kFull), 1u);
+  EXPECT_EQ(loosened("192.0.2.1", RouteMode::kServer), 0u);
+  EXPECT_EQ(loosened("2001:db8::1", RouteMode::kFull), 0u);
+}
+
 TEST(Routes, ADefaultRouteAmongTheServersNetworksMeansEverything) {
   auto p = params("10.99.0.2/24", nullptr);
   p.split_include = {prefix("10.20.0.0/16"), prefix("0.0.0.0/0")};

@@ -333,12 +333,13 @@ TEST(LocalServer, OneOfManyStartersWins) {
       ASSERT_EQ(bind(dead.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
     }
     constexpr int kStarters = 4;
-    std::vector<std::unique_ptr<Loop>> loops;
+    std::vector<std::unique_ptr<Loop>> loops(kStarters);
     std::vector<std::unique_ptr<LocalServer>> servers(kStarters);
     std::vector<ErrorCode> codes(kStarters, ErrorCode::kFailure);
     std::vector<std::thread> threads;
-    for (int i = 0; i < kStarters; ++i)
-      loops.push_back(std::make_unique<Loop>());
+    threads.reserve(kStarters);
+    for (auto& loop : loops)
+      loop = std::make_unique<Loop>();
     for (int i = 0; i < kStarters; ++i)
       threads.emplace_back([&, i] {
         auto made = LocalServer::listen(*loops[i], folder.socket(), 0600, [](auto) {});

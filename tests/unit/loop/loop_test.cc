@@ -122,6 +122,7 @@ TEST(Loop, TakesPostsFromManyThreadsAndKeepsEachThreadsOrder) {
   int total = 0;
   bool in_order = true;
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (int t = 0; t < kThreads; ++t)
     threads.emplace_back([&, t] {
       for (int i = 0; i < kPosts; ++i)
