@@ -91,6 +91,7 @@ void read_device(config::TomlReader& reader, Profile& profile) {
     sample.replace(number, 2, "0");
   if (!net::is_interface_name(sample))
     reader.problem("device", "not a device name", "at most 15 characters, %d for a free number");
+  profile.offloads = reader.boolean("offloads").value_or(profile.offloads);
   if (const auto mtu = reader.integer("mtu", 576, 16376)) profile.mtu = static_cast<uint16_t>(*mtu);
 }
 

@@ -35,6 +35,7 @@ struct Profile {
   bool use_dns = true;
   std::string device = "culvert%d";
   std::optional<uint16_t> mtu;
+  bool offloads = true;  // superpackets from and to the TUN, where the kernel has them
 
   // "https://vpn.example.com:4443/path", as shown and as told to the server.
   [[nodiscard]] std::string url() const;

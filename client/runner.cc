@@ -133,7 +133,8 @@ class Process final : private Connection::Observer {
     if (!netlink) return std::move(netlink.error());
     if (auto undone = undo_journal(journal, *netlink); !undone) return std::move(undone.error());
     undo_dns_leftovers(loop_, dns_);
-    auto tun = net::TunDevice::open(sys_, {.name = profile_.device, .must_be_new = true});
+    auto tun = net::TunDevice::open(
+        sys_, {.name = profile_.device, .must_be_new = true, .offloads = profile_.offloads});
     if (!tun) return std::move(tun.error());
     net::LocalSystemOpsOptions options;
     options.journal = std::make_unique<net::UndoJournal>(std::move(journal));

@@ -59,6 +59,7 @@ struct ServerFacts {
   std::string config_file;
   std::string listen;
   std::string device;
+  std::string offloads;  // of the TUN, as net::name_of() says
 };
 
 // The running server as commands see it.

@@ -66,6 +66,7 @@ std::vector<std::string> needs_restart(const ServerConfig& running, const Server
   if (wanted.network.ipv6 != running.network.ipv6) keys.emplace_back("network.ipv6");
   if (wanted.user != running.user) keys.emplace_back("user");
   if (wanted.tun_device != running.tun_device) keys.emplace_back("tun.device");
+  if (wanted.tun_offloads != running.tun_offloads) keys.emplace_back("tun.offloads");
   if (wanted.log.level != running.log.level) keys.emplace_back("log.level");
   if (wanted.log.format != running.log.format) keys.emplace_back("log.format");
   return keys;
@@ -193,9 +194,11 @@ Status Daemon::open() {
 Status Daemon::open_device(Rules rules) {
   auto netlink = net::Netlink::open();
   if (!netlink) return netlink.error();
-  auto tun = net::TunDevice::open(sys_, {.name = config_.tun_device, .must_be_new = true});
+  auto tun = net::TunDevice::open(
+      sys_, {.name = config_.tun_device, .must_be_new = true, .offloads = config_.tun_offloads});
   if (!tun) return tun.error();
   facts_.device = tun->name();
+  facts_.offloads = net::name_of(tun->offloads());
   auto journal = take_up_journal(options_.control_socket + ".undo", *netlink);
   if (!journal) return journal.error();
   data_ = std::make_unique<DataPlane>(std::move(*tun), [this](DataEvent event) {
@@ -255,6 +258,7 @@ void Daemon::serve() {
             {{"version", CULVERT_VERSION},
              {"listen", facts_.listen},
              {"device", facts_.device},
+             {"offloads", facts_.offloads},
              {"user", facts_.user},
              {"aes_gcm", tls::gcm_backend()},
              {"config", facts_.config_file}});

@@ -156,7 +156,9 @@ std::string status_view(const Json& status) {
   row(out, "configuration", text(member(status, "config")));
   row(out, "listens on", text(member(status, "listen")));
   const Json& tun = member(status, "tun");
-  row(out, "inside", text(member(tun, "device")) + ", " + joined(member(tun, "addresses")));
+  row(out, "inside",
+      text(member(tun, "device")) + ", " + joined(member(tun, "addresses")) +
+          ", offloads: " + text(member(tun, "offloads")));
   const Json& certificate = member(status, "certificate");
   row(out, "certificate",
       joined(member(certificate, "names")) + ", until " + text(member(certificate, "not_after")) +

@@ -7,9 +7,22 @@
 #include <cstdint>
 #include <span>
 
+#include "common/base/address.h"
 #include "common/base/bytes.h"
 
 namespace culvert::net {
+
+// Both ends of a datagram's way.
+struct UdpPath {
+  Endpoint peer;
+  // Ours. Unspecified (of any family): the kernel chooses.
+  IpAddress local;
+  // Set for link-local addresses, which mean nothing without it. Otherwise 0, so that a reply
+  // follows the routes, also after they changed.
+  uint32_t interface = 0;
+
+  friend bool operator==(const UdpPath&, const UdpPath&) = default;
+};
 
 // A datagram to be sent. The memory is the caller's.
 struct OutDatagram {

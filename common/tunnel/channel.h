@@ -13,6 +13,7 @@
 #include "common/base/bytes.h"
 #include "common/base/result.h"
 #include "common/net/packet_batch.h"
+#include "common/net/vnet_header.h"
 
 namespace culvert::tunnel {
 
@@ -47,9 +48,18 @@ class Channel {
  public:
   virtual ~Channel() = default;
 
-  // Takes what it can at once and queues or drops (and counts) the rest; never blocks.
-  // REQUIRES: kChannelHeadroom writable bytes before each packet; they are overwritten.
-  virtual void send(std::span<const MutableBytes> packets) = 0;
+  // Seals the packet if there is room, else queues or drops (and counts) it; never blocks. The
+  // packet is done with when this returns. What was added leaves with the next flush().
+  // REQUIRES: kChannelHeadroom writable bytes before the packet; they are overwritten.
+  virtual void add(MutableBytes packet) = 0;
+  // Hands to the kernel what was sealed: once a batch.
+  virtual void flush() = 0;
+  // A whole batch.
+  void send(std::span<const MutableBytes> packets) {
+    for (const MutableBytes packet : packets)
+      add(packet);
+    flush();
+  }
   // Liveness and queue upkeep; called about twice a second.
   virtual void tick() = 0;
   // Asks the peer for a sign of life now; on_alive() follows.
@@ -59,5 +69,8 @@ class Channel {
 
 // What the hungriest channel writes before a packet (a CSTP header).
 constexpr size_t kChannelHeadroom = 8;
+// What stands before the packets of a batch: that, or the TUN's virtio header.
+constexpr size_t kBatchHeadroom = 16;
+static_assert(kBatchHeadroom >= kChannelHeadroom && kBatchHeadroom >= net::kVnetHeaderSizeLong);
 
 }  // namespace culvert::tunnel

@@ -25,7 +25,7 @@ static_assert(kMaxPayload <= wire::kCstpMaxPayload);
 // Ciphertext of one read: large enough that a fast peer costs few system calls, small enough to
 // stay in the second-level cache.
 constexpr size_t kReadSize = 256U << 10;
-constexpr size_t kInboundPackets = 64;
+constexpr size_t kInboundPackets = 128;
 // Sealed but not yet taken by the kernel. Beyond this, packets wait unsealed, where they can still
 // be reordered and dropped.
 constexpr size_t kMaxSealed = 128U << 10;
@@ -40,7 +40,7 @@ constexpr Duration kClosingTime = std::chrono::seconds(2);
 
 ChannelScratch::ChannelScratch(size_t max_packet, size_t max_queued_packets)
     : received(kReadSize),
-      inbound(kInboundPackets, wire::kCstpMaxPayload, wire::kCstpHeaderSize),
+      inbound(kInboundPackets, wire::kCstpMaxPayload, kBatchHeadroom),
       pool(kChannelHeadroom + max_packet, max_queued_packets) {}
 
 CstpChannel::CstpChannel(loop::Loop& loop, ChannelScratch& scratch, UniqueFd socket,
@@ -84,20 +84,17 @@ bool CstpChannel::has_room() const {
   return tls_->pending_output().size() < kMaxSealed;
 }
 
-void CstpChannel::send(std::span<const MutableBytes> packets) {
+void CstpChannel::add(MutableBytes packet) {
   if (state_ != State::kOpen || failure_) {
-    counters_.drop(DropReason::kChannelDown, packets.size());
+    counters_.drop(DropReason::kChannelDown);
     return;
   }
-  for (const MutableBytes packet : packets) {
-    if (queue_.empty() && !has_room()) flush();
-    if (queue_.empty() && has_room()) {
-      seal(packet);
-    } else {
-      enqueue(packet);
-    }
+  if (queue_.empty() && !has_room()) flush();
+  if (queue_.empty() && has_room()) {
+    seal(packet);
+  } else {
+    enqueue(packet);
   }
-  flush();
 }
 
 // Stock peers understand nothing but one frame in one record (openconnect-protocol 5.1).

@@ -53,7 +53,8 @@ class CstpChannel final : public Channel {
   // may hear of packets or of the end before this returns.
   Status start(Bytes leftover);
 
-  void send(std::span<const MutableBytes> packets) override;
+  void add(MutableBytes packet) override;
+  void flush() override;
   void tick() override;
   void probe() override;
   [[nodiscard]] std::string_view name() const override { return "tls"; }
@@ -85,7 +86,6 @@ class CstpChannel final : public Channel {
   void enqueue(Bytes packet);
   void count_queue_drops();
   void refill();
-  void flush();
   void send_control(wire::CstpType type, Bytes payload);
   void fail_later(std::string text);
 

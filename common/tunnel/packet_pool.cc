@@ -13,7 +13,7 @@ PacketPool::~PacketPool() {
 
 void PacketPool::grow() {
   const auto first = static_cast<Index>(slabs_.size() * kSlotsPerSlab);
-  slabs_.push_back(std::make_unique<std::byte[]>(slot_size_ * kSlotsPerSlab));
+  slabs_.push_back(std::make_unique_for_overwrite<std::byte[]>(slot_size_ * kSlotsPerSlab));
   notes_.resize(slabs_.size() * kSlotsPerSlab);
   free_.reserve(slabs_.size() * kSlotsPerSlab);
   for (Index i = 0; i < kSlotsPerSlab; ++i)

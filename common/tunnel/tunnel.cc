@@ -2,28 +2,43 @@
 
 #include <algorithm>
 
+#include "common/net/gso_split.h"
 #include "common/net/ip_packet.h"
+#include "common/net/vnet_header.h"
 
 namespace culvert::tunnel {
 namespace {
 
-// The largest packet from the TUN: jumbo frames and then some. Superpackets will need more.
-constexpr size_t kMaxTunPacket = 16U << 10;
-constexpr size_t kBatchPackets = 128;
+// What one read of the TUN may bring, and how many of them make a batch.
+constexpr size_t kMaxPacket = 16U << 10;
+constexpr size_t kPlainBatch = 128;
+constexpr size_t kMaxSuperpacket = 65535;
+constexpr size_t kSuperpacketBatch = 32;
+// What a session's queue takes: jumbo frames. Of a slot, only the pages that are used cost memory.
+constexpr size_t kMaxQueuedPacket = 9216;
 // What one turn of the loop takes from the TUN before everybody else gets a turn.
 constexpr size_t kTurnBytes = 512U << 10;
 constexpr Duration kTick = std::chrono::milliseconds(500);
+
+net::PacketBatch batch_for(const net::TunDevice& tun) {
+  if (tun.has_vnet_header()) return {kSuperpacketBatch, kMaxSuperpacket, kBatchHeadroom};
+  return {kPlainBatch, kMaxPacket, kBatchHeadroom};
+}
 
 }  // namespace
 
 // ---- session ------------------------------------------------------------------------------------
 
-void TunnelSession::send(std::span<const MutableBytes> packets) {
+void TunnelSession::add(MutableBytes packet) {
   if (channel_ == nullptr) {
-    counters_.drop(DropReason::kChannelDown, packets.size());
+    counters_.drop(DropReason::kChannelDown);
     return;
   }
-  channel_->send(packets);
+  channel_->add(packet);
+}
+
+void TunnelSession::flush() {
+  if (channel_ != nullptr) channel_->flush();
 }
 
 // What a peer may put inside: whole IP packets from its own addresses. Its kernel's link-scope
@@ -69,11 +84,11 @@ Tunnel::Tunnel(loop::Loop& loop, net::TunDevice tun, Router& router, TunnelObser
       observer_(observer),
       poll_(loop, tun_.fd()),
       timer_(loop),
-      scratch_(kMaxTunPacket),
-      outbound_(kBatchPackets, kMaxTunPacket, kChannelHeadroom),
-      owners_(kBatchPackets) {
-  group_.reserve(kBatchPackets);
-  admitted_.reserve(kBatchPackets);
+      scratch_(kMaxQueuedPacket),
+      outbound_(batch_for(tun_)),
+      owners_(outbound_.capacity()),
+      merger_(scratch_.inbound.capacity(), {.udp = tun_.offloads().udp}) {
+  admitted_.reserve(scratch_.inbound.capacity());
 }
 
 Tunnel::~Tunnel() {
@@ -103,35 +118,51 @@ void Tunnel::on_tun_readable() {
   }
 }
 
-// Groups the batch by session, keeping the order within each, so that a session sees one call.
+// Adds each packet to its session's channel, then flushes each session once.
 void Tunnel::distribute() {
   const auto packets = outbound_.packets();
   const std::span<TunnelSession*> owners(owners_.data(), packets.size());
   std::fill(owners.begin(), owners.end(), nullptr);
   router_.route(packets, owners);
-  unrouted_.drop(DropReason::kNoSession,
-                 static_cast<uint64_t>(std::count(owners.begin(), owners.end(), nullptr)));
-  for (size_t first = 0; first < packets.size(); ++first) {
-    TunnelSession* const owner = owners[first];
-    if (owner == nullptr) continue;  // sent with an earlier one, or nobody's
-    group_.clear();
-    for (size_t i = first; i < packets.size(); ++i) {
-      if (owners[i] != owner) continue;
-      group_.push_back(packets[i]);
-      owners[i] = nullptr;
+  for (size_t i = 0; i < packets.size(); ++i) {
+    if (owners[i] == nullptr) {
+      unrouted_.drop(DropReason::kNoSession);
+    } else if (tun_.has_vnet_header()) {
+      split(*owners[i], packets[i]);
+    } else {
+      owners[i]->add(packets[i]);
     }
-    owner->send(group_);
   }
+  TunnelSession* flushed = nullptr;  // packets come in flows; a second flush costs next to nothing
+  for (TunnelSession* const owner : owners) {
+    if (owner != nullptr && owner != flushed) owner->flush();
+    flushed = owner;
+  }
+}
+
+// From what the kernel hands over, one by one, to packets as they will arrive.
+void Tunnel::split(TunnelSession& owner, MutableBytes packet) {
+  auto header = net::decode_vnet(net::extend_front(packet, net::kVnetHeaderSize));
+  if (!header || net::check_vnet(*header, packet, net::kKernelBounds) != net::VnetVerdict::kOk) {
+    owner.counters_.drop(DropReason::kMalformed);
+    return;
+  }
+  net::GsoSplitter splitter(*header, packet, kMaxSuperpacket);
+  for (MutableBytes next = splitter.next(); !next.empty(); next = splitter.next())
+    owner.add(next);
 }
 
 void Tunnel::write_inside(net::PacketBatch& batch, TunnelSession& from) {
   admitted_.clear();
-  for (const MutableBytes packet : batch.packets())
-    if (from.admits(packet)) admitted_.push_back(packet);
   uint64_t bytes = 0;
-  for (const MutableBytes packet : admitted_)
+  for (const MutableBytes packet : batch.packets()) {
+    if (!from.admits(packet)) continue;
+    admitted_.push_back(packet);
     bytes += packet.size();
-  const net::WriteOutcome outcome = tun_.write_batch(admitted_);
+  }
+  const net::WriteOutcome outcome = tun_.has_vnet_header()
+                                        ? tun_.write_merged(merger_.merge(admitted_))
+                                        : tun_.write_batch(admitted_);
   from.counters_.rx_packets += outcome.written;
   from.counters_.rx_bytes += bytes;
   from.counters_.drop(DropReason::kTunBusy, outcome.dropped);

@@ -18,6 +18,7 @@
 #include "common/loop/loop.h"
 #include "common/loop/poll.h"
 #include "common/loop/timer.h"
+#include "common/net/gro_merge.h"
 #include "common/net/tun_device.h"
 #include "common/tunnel/channel.h"
 #include "common/tunnel/cstp_channel.h"
@@ -59,8 +60,9 @@ class TunnelSession final : private ChannelObserver {
   [[nodiscard]] const SessionSpec& spec() const { return spec_; }
   // nullptr when there is none.
   [[nodiscard]] CstpChannel* channel() { return channel_.get(); }
-  // Packets from the TUN; without a channel they are counted and dropped.
-  void send(std::span<const MutableBytes> packets);
+  // A packet from the TUN; without a channel it is counted and dropped. flush() once a batch.
+  void add(MutableBytes packet);
+  void flush();
 
  private:
   friend class Tunnel;
@@ -111,6 +113,7 @@ class Tunnel {
   friend class TunnelSession;
   void on_tun_readable();
   void distribute();
+  void split(TunnelSession& owner, MutableBytes packet);
   void write_inside(net::PacketBatch& batch, TunnelSession& from);
   void tick();
 
@@ -121,10 +124,10 @@ class Tunnel {
   loop::Poll poll_;
   loop::Timer timer_;
   ChannelScratch scratch_;
-  net::PacketBatch outbound_;           // packets of one TUN read
+  net::PacketBatch outbound_;           // packets and superpackets of one TUN read
   std::vector<TunnelSession*> owners_;  // of the packets in outbound_
-  std::vector<MutableBytes> group_;     // packets of one session
   std::vector<MutableBytes> admitted_;  // packets of one write
+  net::GroMerger merger_;
   std::unordered_map<SessionId, std::unique_ptr<TunnelSession>> sessions_;
   std::vector<SessionId> ticking_;  // scratch of tick()
   Counters unrouted_;

@@ -1,5 +1,6 @@
 // Counts operator new in the whole executable, for tests that promise "allocates nothing".
-// Defines the replacement operators: include it from exactly one file of an executable. Memory
+// Defines the replacement operators: include it from exactly one file of an executable; any other
+// file that wants to read the count defines CULVERT_READS_ALLOCATIONS_ONLY before. Memory
 // still comes from malloc, so AddressSanitizer sees everything; ThreadSanitizer insists on its own
 // operators, and nothing is counted there.
 #pragma once
@@ -33,7 +34,7 @@ class AllocationCounter {
 #define CULVERT_COUNTS_NOTHING
 #endif
 
-#ifndef CULVERT_COUNTS_NOTHING
+#if !defined(CULVERT_COUNTS_NOTHING) && !defined(CULVERT_READS_ALLOCATIONS_ONLY)
 void* operator new(size_t size) {
   ++culvert::fakes::g_allocations;
   if (void* memory = std::malloc(size != 0 ? size : 1)) return memory;

@@ -129,7 +129,8 @@ def value_of(head, name):
 class RawClient(_Peer):
     """A client of culvertd. `issued` is anything with .certificate and .key, or None."""
 
-    def __init__(self, host, issued=None, address="198.51.100.1", port=443, version=None):
+    def __init__(self, host, issued=None, address="198.51.100.1", port=443, version=None,
+                 ciphers=None):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -137,6 +138,8 @@ class RawClient(_Peer):
             context.load_cert_chain(issued.certificate, issued.key)
         if version is not None:
             context.minimum_version = context.maximum_version = version
+        if ciphers is not None:
+            context.set_ciphers(ciphers)  # of TLS 1.2
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         raw = host.socket(family)
         raw.settimeout(10)

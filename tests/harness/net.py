@@ -20,6 +20,12 @@ def ip(*arguments):
     subprocess.run(["ip", *map(str, arguments)], check=True, capture_output=True, text=True)
 
 
+def inside(netns, *argv):
+    """The command line that runs another one in a namespace. Neither `ip netns exec` nor `ip -n`:
+    both want to remount /, which a chroot doesn't let them."""
+    return ["nsenter", f"--net=/run/netns/{netns}", "--", *map(str, argv)]
+
+
 class Host:
     """A machine of the topology. run() and start() run programs inside it."""
 
@@ -40,12 +46,12 @@ class Host:
             **world.sanitizer_env,
         }
         ip("netns", "add", self.netns)
-        ip("-n", self.netns, "link", "set", "lo", "up")
+        self.ip("link", "set", "lo", "up")
 
     # --- programs ---
 
     def _inside(self, argv):
-        return ["ip", "netns", "exec", self.netns, *map(str, argv)]
+        return inside(self.netns, *argv)
 
     def run(self, *argv, check=True, limit=60, env=None, stdin=None):
         """Runs a program to its end and returns what subprocess.run() returns, output as text."""
@@ -75,18 +81,20 @@ class Host:
 
     # --- network ---
 
+    def ip(self, *arguments):
+        return subprocess.run(inside(self.netns, "ip", *arguments), check=True,
+                              capture_output=True, text=True).stdout
+
     def add_address(self, device, *addresses):
         for address in addresses:
             flags = ["nodad"] if ":" in address else []
-            ip("-n", self.netns, "addr", "add", address, "dev", device, *flags)
+            self.ip("addr", "add", address, "dev", device, *flags)
 
     def add_route(self, destination, via):
-        ip("-n", self.netns, "route", "add", destination, "via", via)
+        self.ip("route", "add", destination, "via", via)
 
     def json(self, *arguments):
-        done = subprocess.run(["ip", "-n", self.netns, "-j", *arguments], capture_output=True,
-                              text=True, check=True)
-        return json.loads(done.stdout or "[]")
+        return json.loads(self.ip("-j", *arguments) or "[]")
 
     def links(self):
         return [link["ifname"] for link in self.json("link")]
@@ -106,7 +114,9 @@ class Host:
         parts = []
         for what in (["addr"], ["-4", "route", "show", "table", "all"],
                      ["-6", "route", "show", "table", "all"], ["-4", "rule"], ["-6", "rule"]):
-            entries = [json.dumps(_without_noise(e), sort_keys=True) for e in self.json(*what)]
+            # The kernel adds the multicast route when the carrier is there, up to a second later.
+            entries = [json.dumps(_without_noise(e), sort_keys=True) for e in self.json(*what)
+                       if e.get("dst") != "ff00::/8"]
             parts += [" ".join(what) + ":", *sorted(set(entries))]
         rules = self.run("nft", "list", "ruleset", check=False).stdout
         parts += ["nft:", re.sub(r"# handle \d+", "", rules)]
@@ -165,16 +175,16 @@ class Wire:
         ip("link", "add", "eth0", "netns", host.netns, "type", "veth",
            "peer", "name", f"to{number}", "netns", self.server.netns)
         # No link-local addresses: they come late and would blur comparisons.
-        ip("-n", host.netns, "link", "set", "eth0", "addrgenmode", "none")
-        ip("-n", self.server.netns, "link", "set", f"to{number}", "addrgenmode", "none")
+        host.ip("link", "set", "eth0", "addrgenmode", "none")
+        self.server.ip("link", "set", f"to{number}", "addrgenmode", "none")
         near4, far4 = f"192.0.2.{4 * number + 2}", f"192.0.2.{4 * number + 1}"
         near6, far6 = f"2001:db8:{number}::2", f"2001:db8:{number}::1"
         host.add_address("eth0", near4 + "/30", near6 + "/64")
         self.server.add_address(f"to{number}", far4 + "/30", far6 + "/64")
-        ip("-n", host.netns, "link", "set", "eth0", "up")
-        ip("-n", self.server.netns, "link", "set", f"to{number}", "up")
+        host.ip("link", "set", "eth0", "up")
+        self.server.ip("link", "set", f"to{number}", "up")
         host.add_route("default", far4)
-        ip("-n", host.netns, "-6", "route", "add", "default", "via", far6)
+        host.ip("-6", "route", "add", "default", "via", far6)
         host.address4, host.address6, host.uplink = near4, near6, f"to{number}"
         host.gateway4, host.gateway6 = far4, far6
         self.clients.append(host)

@@ -70,6 +70,13 @@ def test_refuses_a_server_of_another_ca_and_names_both(world, wire, client):
     assert not server.requests
 
 
+def test_names_in_certificates_cannot_drive_a_terminal(world, wire, client):
+    foreign = certs.Ca(world.dir, "Evil \x1b[31m CA")
+    cstp.FakeServer(wire.server, server_certificate(foreign, name="x\x1b]0;owned\x07"))
+    said = client.connect(code=5)
+    assert "Evil" in said and "\x1b" not in said and "\x07" not in said
+
+
 def test_refuses_a_ca_that_only_shares_the_name(world, wire, client):
     server = cstp.FakeServer(wire.server, server_certificate(certs.Ca(world.dir, "Good CA")))
     client.connect(code=5)

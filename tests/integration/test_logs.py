@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from harness import cstp
+from harness import certs, cstp
 from harness.culvert import INSIDE4
 
 SESSION_LIFE = ["alice", "10.99.0.", "192.0.2.6"]
@@ -80,6 +80,14 @@ def test_no_cookie_and_no_key_in_any_log(server, client_host, world, wire, level
             assert "webvpn=" not in line
             assert not re.search(r"(?i)cookie\W{1,3}[0-9a-f]{32,}", line), line
         assert "PRIVATE KEY" not in log
+
+
+def test_names_in_certificates_cannot_drive_a_terminal(world, client_host, running_server):
+    """Anybody can present a certificate with any name: it is logged, escaped."""
+    evil = certs.Ca(world.dir, "Evil \x1b[31m CA").issue("mall\x1b]0;owned\x07ory")
+    cstp.RawClient(client_host, evil).request("POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+    log = running_server.log()
+    assert "owned" in log and "\x1b" not in log and "\x07" not in log
 
 
 def test_no_secret_in_the_arguments_or_environment_of_a_process(tunnel, running_server):

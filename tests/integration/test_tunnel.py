@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from harness.culvert import INSIDE4, INSIDE6, Server
+from harness.culvert import INSIDE4, INSIDE6, Client, Server, profile_table
 from harness.wait import wait_until
 
 
@@ -67,6 +67,27 @@ def test_tcp_arrives_unchanged_in_both_directions(wire, tunnel, running_server):
                                (wire.server, tunnel.host, session["ipv4"]),
                                (wire.server, tunnel.host, session["ipv6"])]:
         sent, received = transfer(near, far, address, 3_000_000)
+        assert sent == received
+
+
+@pytest.mark.parametrize("server_offloads, client_offloads",
+                         [(False, False), (True, False), (False, True)],
+                         ids=["neither", "server", "client"])
+def test_superpackets_are_each_sides_own_business(wire, client_host, server_offloads,
+                                                  client_offloads):
+    server = Server(wire.server).init()
+    server.configure("tun", offloads=server_offloads)
+    server.start()
+    offloads = server.status()["tun"]["offloads"]
+    assert (offloads == "none") == (not server_offloads)
+    profile = profile_table(server.add_user("alice"))
+    profile["offloads"] = client_offloads
+    client = Client(client_host, "alice")
+    client.import_text(profile)
+    client.connect()
+    for near, far, address in [(client_host, wire.server, INSIDE4),
+                               (wire.server, client_host, server.session("alice")["ipv6"])]:
+        sent, received = transfer(near, far, address, 2_000_000)
         assert sent == received
 
 

@@ -211,12 +211,56 @@ def test_a_client_that_falls_silent_is_noticed(world, wire, server, client_host)
     server.wait_for_sessions(0)  # and its session, when nobody came back
 
 
+def test_a_session_that_carries_nothing_is_ended(server, client_host):
+    """Signs of life are no traffic: they keep the connection and not the session."""
+    server.configure("session", idle_timeout="3s", dpd="1s").start()
+    raw = cstp.RawClient(client_host, server.export_for("alice"))
+    raw.attach()
+    while (record := raw.receive_record(20)):
+        kind, payload = cstp.parse_record(record)
+        if kind == cstp.DPD_REQUEST:
+            raw.send_frame(cstp.DPD_RESPONSE, payload)
+        if kind == cstp.DISCONNECT:
+            assert b"idle" in payload
+            break
+    assert record, "the connection was lost without a word"
+    server.wait_for_sessions(0)
+
+
 def test_tls12_clients_are_served(client_host, files):
     raw = cstp.RawClient(client_host, files, version=ssl.TLSVersion.TLSv1_2)
     raw.attach()
     assert "GCM" in raw.tls.cipher()[0] or "CHACHA20" in raw.tls.cipher()[0]
     raw.send_frame(cstp.DPD_REQUEST)
     raw.receive_frame(cstp.DPD_RESPONSE)
+
+
+def test_ciphers_without_authentication_of_their_own_are_refused(client_host, files):
+    """AEAD only: no CBC, whatever the client likes."""
+    with pytest.raises(cstp.Refused):
+        cstp.RawClient(client_host, files, version=ssl.TLSVersion.TLSv1_2,
+                       ciphers="ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES256-SHA")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3],
+                         ids=["tls12", "tls13"])
+def test_no_tickets_are_given_out(client_host, files, version):
+    """A resumed TLS 1.3 session would have no certificate to judge."""
+    raw = cstp.RawClient(client_host, files, version=version)
+    raw.attach()
+    assert raw.tls.session is None or not raw.tls.session.has_ticket
+
+
+def test_a_client_that_does_not_read_costs_itself_only(world, wire, raw, running_server):
+    bob = running_server.new_client(world.add_client(wire), "bob")
+    bob.connect()
+    out = wire.server.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for _ in range(20000):
+        out.sendto(b"x" * 1200, (raw.address4, 9))
+    out.close()
+    assert bob.host.ping(INSIDE4, count=20)
+    wait_until(lambda: drops(running_server).get("queue_full", 0) > 1000, "the queue's bound")
+    assert running_server.status()["sessions"]["attached"] == 2
 
 
 def test_control_characters_of_a_peer_do_not_reach_the_log(client_host, files, running_server):
@@ -303,12 +347,12 @@ def test_the_client_answers_dpd_and_asks_by_itself(client, fake):
             if kind == cstp.DPD_REQUEST:
                 connection.send_frame(cstp.DPD_RESPONSE, payload)
 
-    fake(serve=serve, parameters=["X-CSTP-Version: 1", "X-CSTP-Address: 10.7.0.2",
-                                  "X-CSTP-Netmask: 255.255.255.0", "X-CSTP-MTU: 1300",
-                                  "X-CSTP-DPD: 1"])
+    server = fake(serve=serve, parameters=["X-CSTP-Address: 10.7.0.2", "X-CSTP-MTU: 1300",
+                                           "X-CSTP-Netmask: 255.255.255.0", "X-CSTP-DPD: 1"])
     client.connect()
     wait_until(lambda: cstp.DPD_RESPONSE in answered, "an answer to our DPD")
-    wait_until(lambda: answered.count(cstp.DPD_REQUEST) >= 2, "requests of its own")
+    wait_until(lambda: answered.count(cstp.DPD_REQUEST) >= 4, "requests of its own")
+    assert len(server.connections) == 1, "they keep one connection alive and are no new attempts"
 
 
 def test_a_server_that_falls_silent_is_left_and_tried_again(client, fake):
@@ -342,6 +386,18 @@ def test_after_a_loss_the_client_comes_back_with_its_cookie(client, fake):
                "the second CONNECT")
     client.wait_until_up()
     assert len([1 for head, _ in server.requests if head.startswith("POST ")]) == logins
+
+
+def test_connect_is_done_only_when_an_answer_came_through_the_tunnel(client, fake):
+    def serve(server, connection):
+        server.log_in(connection)
+        while connection.receive_record(20):
+            pass  # takes everything and answers nothing
+
+    before = client.host.network_state()
+    fake(serve=serve)
+    client.connect("--timeout", "3s", code=6)
+    assert client.host.network_state() == before
 
 
 @pytest.mark.parametrize("answer,code", [

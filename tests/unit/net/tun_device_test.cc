@@ -5,6 +5,7 @@
 #include <linux/if_tun.h>
 
 #include "common/net/ip_packet.h"
+#include "common/net/vnet_header.h"
 #include "tests/fakes/allocation_counter.h"
 #include "tests/fakes/fake_sys.h"
 #include "tests/unit/net/packets.h"
@@ -159,6 +160,60 @@ TEST(InterfaceName, IsWhatTheKernelTakes) {
   for (const char* name : {"", ".", "..", "a:1", "a b", "tun%d", "\x01", "sixteen-letters-"}) {
     EXPECT_FALSE(is_interface_name(name)) << name;
   }
+}
+
+TEST_F(TunDeviceOnFakes, WithOffloadsTheVirtioHeaderLiesInTheHeadroom) {
+  auto device = TunDevice::open(sys_, {.offloads = true}).value();
+  ASSERT_TRUE(device.has_vnet_header());
+  EXPECT_NE(sys_.asked_flags & IFF_VNET_HDR, 0U);
+  EXPECT_EQ(sys_.asked_vnet_header, int{kVnetHeaderSize});
+  PacketBatch batch(4, 1500, 16);
+  Packet wire(kVnetHeaderSize + 100, std::byte{0x45});
+  VnetHeader header;
+  header.flags = kVnetNeedsChecksum;
+  header.checksum_start = 20;
+  header.checksum_offset = 16;
+  encode_vnet(MutableBytes(wire).first(kVnetHeaderSize), header);
+  sys_.to_read = {wire, Packet(kVnetHeaderSize)};  // and one that is a header alone
+  const ReadOutcome outcome = device.read_batch(batch, kPlenty);
+  ASSERT_EQ(outcome.packets, 1u);
+  EXPECT_EQ(batch[0].size(), 100u);
+  EXPECT_EQ(decode_vnet(extend_front(batch[0], kVnetHeaderSize)), header);
+  EXPECT_EQ(outcome.error, EIO);
+}
+
+TEST_F(TunDeviceOnFakes, TakesWhatTheKernelHas) {
+  constexpr unsigned kTcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+  const struct {
+    unsigned kernel;
+    const char* granted;
+  } cases[] = {{0xff, "tcp udp"}, {kTcp, "tcp"}, {0, "none"}};
+  for (const auto& c : cases) {
+    sys_.offload_flags = c.kernel;
+    const auto device = TunDevice::open(sys_, {.offloads = true}).value();
+    EXPECT_TRUE(device.has_vnet_header());
+    EXPECT_EQ(name_of(device.offloads()), c.granted);
+  }
+}
+
+TEST_F(TunDeviceOnFakes, WithoutOffloadsPacketsAreBare) {
+  EXPECT_FALSE(device_.has_vnet_header());
+  EXPECT_EQ(name_of(device_.offloads()), "none");
+}
+
+TEST_F(TunDeviceOnFakes, MergedWritesCountPackets) {
+  auto device = TunDevice::open(sys_, {.offloads = true}).value();
+  Packet header(kVnetHeaderSize);
+  Packet packet = packet_of(100);
+  const iovec parts[] = {{header.data(), header.size()}, {packet.data(), packet.size()}};
+  const TunWrite writes[] = {{parts, 3}, {parts, 5}, {parts, 1}};
+  sys_.write_errors = {0, EIO, EINTR, 0};
+  const WriteOutcome outcome = device.write_merged(writes);
+  EXPECT_EQ(outcome.written, 4u);
+  EXPECT_EQ(outcome.dropped, 5u);
+  EXPECT_EQ(outcome.last_error, EIO);
+  ASSERT_EQ(sys_.written.size(), 2u);
+  EXPECT_EQ(sys_.written[0].size(), kVnetHeaderSize + 100);
 }
 
 }  // namespace
