@@ -231,17 +231,18 @@ Status clean_up(const Command& command, const Paths& paths) {
                   escape_for_display(command.target));
     names = {command.target};
   }
+  Status first;  // one that cannot be put back is no reason to leave the others
   for (const std::string& name : names) {
     auto undone = undo_leftovers(paths, name);
     if (undone) {
       print_line(name + (*undone ? ": put back" : ": nothing was left"));
     } else if (undone.error().code == ErrorCode::kAlreadyUp && command.target.empty()) {
       print_line(name + ": is running, left alone");
-    } else {
-      return std::move(undone.error());
+    } else if (first) {
+      first = std::move(undone.error());
     }
   }
-  return {};
+  return first;
 }
 
 // ---- tunnels ------------------------------------------------------------------------------------

@@ -186,7 +186,10 @@ void Connection::act(const action::Undo& /*action*/) {
     live->disconnect(wire::kReasonUser, "Client disconnected");
   }
   inside_.undo([this](Status status) {
-    if (!status) undo_error_ = std::move(status.error());
+    if (!status) {
+      log::error("routes", "not everything could be put back", {{"why", status.error().message()}});
+      undo_error_ = std::move(status.error());
+    }
     undone_in_part();
   });
 }
@@ -282,6 +285,11 @@ void Connection::take_parameters(wire::TunnelParams params) {
 
 void Connection::on_alive(tunnel::TunnelSession& /*session*/) {
   if (carrying_) handle(event::Alive{});
+}
+
+void Connection::on_tun_lost() {
+  stop(fail(ErrorCode::kFailure, "the tunnel's network device was deleted", tunnel_.tun().name(),
+            "by another program? culvert connect makes a new one"));
 }
 
 void Connection::on_channel_end(tunnel::TunnelSession& /*session*/, const tunnel::ChannelEnd& end) {

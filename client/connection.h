@@ -68,6 +68,7 @@ class Connection final : private Transport::Observer,
   void on_transport_failed(const Error& error, bool unanswered) override;
   void on_channel_end(tunnel::TunnelSession& session, const tunnel::ChannelEnd& end) override;
   void on_alive(tunnel::TunnelSession& session) override;
+  void on_tun_lost() override;
   void route(std::span<const MutableBytes> packets,
              std::span<tunnel::TunnelSession*> sessions) override;
 

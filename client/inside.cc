@@ -6,26 +6,12 @@
 #include "common/base/log.h"
 
 namespace culvert::client {
-namespace {
-
-// From what is in force to what is wanted: the inverses, newest first, then the new requests. A
-// system setting has no inverse without its former value, which the journal has: undo() sees to it.
-std::vector<net::SystemRequest> difference(const RoutePlan& old, const RoutePlan& wanted) {
-  std::vector<net::SystemRequest> requests;
-  for (auto request = old.requests.rbegin(); request != old.requests.rend(); ++request)
-    if (!std::holds_alternative<net::SetSysctl>(*request))
-      if (auto inverse = net::inverse(*request, {})) requests.push_back(std::move(*inverse));
-  requests.insert(requests.end(), wanted.requests.begin(), wanted.requests.end());
-  return requests;
-}
-
-}  // namespace
 
 void Inside::configure(const std::string& device, RoutePlan routes, DnsPlan dns, Done done) {
   if (routes == routes_) return configure_dns(device, std::move(dns), std::move(done));
   for (const std::string& note : routes.notes)
     log::warning("routes", "left out", {{"what", note}});
-  auto requests = difference(routes_, routes);
+  auto requests = route_changes(routes_, routes);
   routes_ = std::move(routes);
   system_.submit(std::move(requests), [this, device, dns = std::move(dns), done = std::move(done)](
                                           const std::vector<net::SystemAnswer>& answers) {

@@ -19,7 +19,7 @@ constexpr std::string_view kPemHint =
 
 // Rule priorities below this leave room for the local table's rule at 0.
 constexpr int64_t kMinPriority = 1;
-constexpr int64_t kMaxPriority = 32000;  // main is looked up at 32766
+constexpr int64_t kMaxPriority = 29000;  // main is looked up at 32766; 3 for each device number
 
 bool is_host(std::string_view host) {
   if (IpAddress::parse(host)) return true;

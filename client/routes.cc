@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/base/text.h"
+#include "common/net/system_ops.h"
 
 namespace culvert::client {
 namespace {
@@ -195,6 +196,29 @@ class Planner {
 
 RoutePlan plan_routes(const wire::TunnelParams& params, const RouteInput& input) {
   return Planner(params, input).plan();
+}
+
+std::vector<net::SystemRequest> route_changes(const RoutePlan& present, const RoutePlan& wanted) {
+  using Requests = std::vector<net::SystemRequest>;
+  const auto addresses = [](const Requests& all) {
+    Requests found;
+    for (const net::SystemRequest& request : all)
+      if (std::holds_alternative<net::AddAddress>(request)) found.push_back(request);
+    return found;
+  };
+  const bool keep = addresses(present.requests) == addresses(wanted.requests);
+  const auto stays = [keep](const net::SystemRequest& request, const Requests& other) {
+    return keep && std::find(other.begin(), other.end(), request) != other.end();
+  };
+  Requests changes;
+  for (auto request = present.requests.rbegin(); request != present.requests.rend(); ++request) {
+    const bool setting = std::holds_alternative<net::SetSysctl>(*request);
+    if (setting || stays(*request, wanted.requests)) continue;
+    if (auto inverse = net::inverse(*request, {})) changes.push_back(std::move(*inverse));
+  }
+  for (const net::SystemRequest& request : wanted.requests)
+    if (!stays(request, present.requests)) changes.push_back(request);
+  return changes;
 }
 
 std::string_view name_of(RouteMode mode) {

@@ -75,6 +75,13 @@ struct RoutePlan {
 // REQUIRES: params has an address.
 [[nodiscard]] RoutePlan plan_routes(const wire::TunnelParams& params, const RouteInput& input);
 
+// From the plan that is in force to the wanted one: inverses first, newest first, then what is new.
+// With the same addresses, what both plans have is left alone, so that nothing leaves beside the
+// tunnel meanwhile; with others everything is made anew, because the kernel drops a device's routes
+// with its last address. A system setting has no inverse here: the journal has its former value.
+[[nodiscard]] std::vector<net::SystemRequest> route_changes(const RoutePlan& present,
+                                                            const RoutePlan& wanted);
+
 // "full", "server", "none".
 [[nodiscard]] std::string_view name_of(RouteMode mode);
 

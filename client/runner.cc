@@ -191,12 +191,16 @@ class Process final : private Connection::Observer {
   void clean_up() {
     connection_.reset();
     system_.reset();
-    if (auto journal = net::UndoJournal::open(options_.paths.journal(profile_.tunnel));
-        journal && journal->empty())
+    Result<control::Json> answer(control::Json{{"name", profile_.tunnel}, {"pid", ::getpid()}});
+    auto journal = net::UndoJournal::open(options_.paths.journal(profile_.tunnel));
+    if (journal && journal->empty()) {
       journal->remove();
-    const control::Json answer = {{"name", profile_.tunnel}, {"pid", ::getpid()}};
+    } else if (journal) {
+      answer = fail(ErrorCode::kFailure, "the tunnel is down, but not everything could be put back",
+                    profile_.tunnel, "its log says what; culvert cleanup tries again");
+    }
     for (control::Responder& responder : waiting_for_end_)
-      responder.answer(Result<control::Json>(answer));
+      responder.answer(answer);
   }
 
   Status tell(Status status) {

@@ -77,7 +77,7 @@ struct ServerConfig {
   std::string user{kServiceUser};
   UnknownUsers unknown_users = UnknownUsers::kAllow;
   Endpoint listen;
-  bool tun_offloads = true;  // superpackets, where the kernel has them
+  bool tun_offloads = true;               // superpackets, where the kernel has them
   std::string tun_device = "culvertd%d";  // as tun/tap take it; %d becomes a free number
   TlsSettings tls;
   NetworkSettings network;

@@ -52,6 +52,12 @@ class DataCarrier final : public Carrier {
 Result<Rules> load_rules(const ServerConfig& config) {
   auto users = read_users(config.users_dir());
   if (!users) return users.error();
+  // What was written by hand could otherwise take the server's own address or its default route.
+  for (const auto& [name, user] : *users) {
+    if (!user.ipv4 && !user.ipv6 && user.networks.empty()) continue;
+    const Pools pools{config.network.ipv4, config.network.ipv6};
+    if (Status good = check_user_networks(user, *users, pools); !good) return good.error();
+  }
   return Rules{.unknown_users = config.unknown_users,
                .network = config.network,
                .session = config.session,
@@ -118,6 +124,7 @@ class Daemon final : public ControlTarget {
 
   Status wait_for(const std::function<void(net::SystemOps::Finished)>& begin);
   void on_stop(std::string_view signal);
+  void on_data_event(DataEvent event);
   void on_hangup();
   void on_tick();
   void apply(ServerConfig config, Rules rules, std::shared_ptr<const tls::TlsConfig> tls,
@@ -128,6 +135,7 @@ class Daemon final : public ControlTarget {
   ServerFacts facts_;
   Account account_;
   bool stopping_ = false;
+  Status failure_;  // why the server could not go on
   unsigned ticks_ = 0;
 
   loop::Loop loop_;
@@ -158,12 +166,13 @@ Status Daemon::run() {
   }
   serve();
   stop();
-  return {};
+  return failure_;
 }
 
 // Everything that needs privileges, is refused most easily, or shows that somebody is here already:
 // so that a start that cannot succeed has changed nothing.
 Status Daemon::open() {
+  raise_descriptor_limit();
   auto account = plan_privileges(config_.user);
   if (!account) return account.error();
   account_ = std::move(*account);
@@ -202,7 +211,7 @@ Status Daemon::open_device(Rules rules) {
   auto journal = take_up_journal(options_.control_socket + ".undo", *netlink);
   if (!journal) return journal.error();
   data_ = std::make_unique<DataPlane>(std::move(*tun), [this](DataEvent event) {
-    loop_.post([this, e = std::move(event)]() mutable { sessions_->on_data_event(std::move(e)); });
+    loop_.post([this, e = std::move(event)]() mutable { on_data_event(std::move(e)); });
   });
   carrier_ = std::make_unique<DataCarrier>(*data_);
   // Its thread starts with the first request, after the privileges were dropped.
@@ -307,6 +316,15 @@ Status Daemon::wait_for(const std::function<void(net::SystemOps::Finished)>& beg
 void Daemon::on_stop(std::string_view signal) {
   if (std::exchange(stopping_, true)) return;
   log::info("daemon", "stopping", {{"signal", signal}, {"sessions", sessions_->table().size()}});
+  loop_.stop();
+}
+
+// Without its device the server can do nothing but say so and be started again.
+void Daemon::on_data_event(DataEvent event) {
+  if (event.kind != DataEvent::Kind::kTunLost) return sessions_->on_data_event(std::move(event));
+  failure_ = fail(ErrorCode::kFailure, "the TUN device was deleted", facts_.device,
+                  "start the server again, and find out who did it");
+  stopping_ = true;
   loop_.stop();
 }
 

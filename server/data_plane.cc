@@ -60,6 +60,11 @@ class DataPlane::Thread final : private tunnel::Router, private tunnel::TunnelOb
  private:
   void route(std::span<const MutableBytes> packets, std::span<TunnelSession*> sessions) override;
   void on_channel_end(TunnelSession& session, const ChannelEnd& end) override;
+  void on_tun_lost() override {
+    DataEvent event{};
+    event.kind = DataEvent::Kind::kTunLost;
+    to_control_(std::move(event));
+  }
   void announce(TunnelSession& session);
   void withdraw(SessionId id);
 
@@ -163,7 +168,7 @@ DataPlane::DataPlane(net::TunDevice queue, std::function<void(DataEvent)> to_con
 DataPlane::~DataPlane() = default;
 
 Status DataPlane::start() {
-  const auto started = thread_state_->start();
+  auto started = thread_state_->start();
   if (!started) return started;
   thread_ = std::thread([state = thread_state_.get()] { state->run(); });
   return {};

@@ -44,6 +44,7 @@ struct DataEvent {
     kChannelLost,  // the session may come back with its cookie
     kPeerEnded,    // the peer sent DISCONNECT: the session is over
     kEnded,        // as asked by end()
+    kTunLost,      // of no session: somebody has deleted the TUN device
   };
   SessionId id;
   uint64_t attachment = 0;  // of the connection that it is about: one that was replaced meanwhile?

@@ -23,6 +23,22 @@ tunnel::MtuPlan plan_for(const ConnectRequest& request, bool inner_ipv6) {
   return tunnel::plan_mtu(input);
 }
 
+// A stock client that is told of no network of a family sends all of that family into the tunnel
+// (openconnect's script asks for each by itself): a family that has none gets the tunnel's own.
+std::vector<Prefix> networks_for(const std::vector<Prefix>& routes,
+                                 const wire::TunnelParams& params) {
+  std::vector<Prefix> networks = routes;
+  if (routes.empty()) return networks;  // everything, in both families
+  for (const auto& inside : {params.ipv4, params.ipv6}) {
+    if (!inside) continue;
+    const bool named = std::any_of(routes.begin(), routes.end(), [&](const Prefix& route) {
+      return route.address.family() == inside->address.family();
+    });
+    if (!named) networks.push_back(inside->network());
+  }
+  return networks;
+}
+
 bool contains(const std::vector<net::Route>& routes, const net::Route& route) {
   return std::find(routes.begin(), routes.end(), route) != routes.end();
 }
@@ -38,7 +54,7 @@ wire::TunnelParams params_for(const Session& session, const ConnectRequest& requ
   params.mtu = plan.tunnel_mtu;
   params.base_mtu = plan.base_mtu;
   params.dns = network.dns;
-  params.split_include = network.routes;
+  params.split_include = networks_for(network.routes, params);
   params.dpd = settings.dpd;
   params.keepalive = settings.keepalive;
   params.rekey_time = kRekeyTime;

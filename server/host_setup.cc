@@ -1,5 +1,6 @@
 #include "server/host_setup.h"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,6 +18,15 @@ constexpr uint32_t kTxQueueLength = 4096;
 constexpr uint32_t kLastResortMetric = 4278198272;
 
 }  // namespace
+
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    log::debug("daemon", "the limit of descriptors stays as it is");
+  }
+}
 
 // The run-time folder is shared with clients, which run as root. One that we make lets the service
 // user remove its own files at the end and nobody else's (sticky); one that is there stays as it

@@ -15,6 +15,10 @@
 
 namespace culvert::server {
 
+// Lets the process have as many descriptors as it is allowed to: the usual soft limit of 1024 is
+// less than the logins that may be under way at once, and each session has one too.
+void raise_descriptor_limit();
+
 // The run-time folder is shared with clients, which run as root. One that we make lets the service
 // user remove its own files at the end and nobody else's (sticky); one that is there stays as it
 // is.

@@ -117,6 +117,8 @@ void SessionManager::on_data_event(DataEvent event) {
                  {"kept_s", rules_.session.cookie_timeout.count()}});
       table_.detach(*session, env_.now());
       break;
+    case DataEvent::Kind::kTunLost:
+      break;  // of no session: the daemon's business
   }
 }
 
@@ -184,11 +186,10 @@ void SessionManager::finalize(Session& session) {
 }
 
 void SessionManager::release(Session& session) {
-  std::vector<net::SystemRequest> requests;
+  // One by one: a batch ends at its first failure, and the next holder of an address needs it free.
   for (auto route = session.routes.rbegin(); route != session.routes.rend(); ++route) {
-    requests.emplace_back(net::DelRoute{*route});
+    env_.system.submit({net::DelRoute{*route}}, log_failure);
   }
-  if (!requests.empty()) env_.system.submit(std::move(requests), log_failure);
   if (session.ipv4) ipv4_->release(*session.ipv4, session.user);
   if (session.ipv6) ipv6_->release(*session.ipv6, session.user);
 }

@@ -88,6 +88,13 @@ bool write_all(int fd, std::string_view text) {
   return true;
 }
 
+// A device that was unplugged has taken its settings along: nothing is left to put back.
+bool is_gone(const SystemRequest& request) {
+  const auto* sysctl = std::get_if<SetSysctl>(&request);
+  return sysctl != nullptr && validate(request) &&
+         ::access(("/proc/sys/" + sysctl->path).c_str(), F_OK) != 0 && errno == ENOENT;
+}
+
 struct Line {
   bool added = false;
   size_t number = 0;
@@ -227,6 +234,7 @@ bool UndoJournal::contains(const SystemRequest& inverse) const {
 
 Status UndoJournal::undo_all(Netlink& netlink) {
   return undo_all([&netlink](const SystemRequest& request) -> Status {
+    if (is_gone(request)) return {};
     const SystemAnswer answer = execute(netlink, request);
     if (answer.error) return *answer.error;
     return {};

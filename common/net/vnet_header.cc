@@ -72,6 +72,12 @@ VnetVerdict strip_hints(VnetHeader& header, VnetOrigin origin) {
   return VnetVerdict::kUnknownType;
 }
 
+// What a kernel must have in one piece to find the checksum field: all that header_length says of
+// an ordinary packet.
+uint16_t end_of_checksum(const VnetHeader& header) {
+  return static_cast<uint16_t>(header.checksum_start + header.checksum_offset + 2);
+}
+
 // The kernel may leave the checksum of a packet inside the packet to us, so that nothing but the
 // bounds can be checked: behind the fixed IP header, within the packet.
 VnetVerdict check_place_of_kernel(VnetHeader& header, Bytes packet) {
@@ -81,7 +87,7 @@ VnetVerdict check_place_of_kernel(VnetHeader& header, Bytes packet) {
   const size_t field = size_t{header.checksum_start} + header.checksum_offset;
   if (header.checksum_start < ip_header || field + 2 > packet.size())
     return VnetVerdict::kBadChecksumPlace;
-  header.header_length = static_cast<uint16_t>(field + 2);
+  header.header_length = end_of_checksum(header);
   return VnetVerdict::kOk;
 }
 
@@ -93,20 +99,21 @@ VnetVerdict check_place_of_peer(VnetHeader& header, Bytes packet) {
   if (view->fragment) return VnetVerdict::kFragment;
   if (view->protocol != kProtocolTcp && view->protocol != kProtocolUdp)
     return VnetVerdict::kWrongProtocol;
-  const size_t transport = transport_header_length(view->protocol, view->payload);
-  if (transport == 0) return VnetVerdict::kBadTransport;
+  if (transport_header_length(view->protocol, view->payload) == 0)
+    return VnetVerdict::kBadTransport;
   if (header.checksum_start != view->header_length ||
       header.checksum_offset != checksum_offset_of(view->protocol)) {
     return VnetVerdict::kBadChecksumPlace;
   }
-  header.header_length = static_cast<uint16_t>(view->header_length + transport);
+  header.header_length = end_of_checksum(header);
   return VnetVerdict::kOk;
 }
 
 VnetVerdict check_ordinary(VnetHeader& header, Bytes packet, const VnetBounds& bounds) {
+  if (packet.empty()) return VnetVerdict::kNotIp;
   if (packet.size() > bounds.max_packet) return VnetVerdict::kPacketTooLarge;
   if (!header.needs_checksum()) {
-    // Nothing is left to do for it; whether it is IP at all is the router's question.
+    // Nothing is left to do for it; whether it is IP is the router's question.
     header = VnetHeader{};
     return VnetVerdict::kOk;
   }
@@ -156,6 +163,7 @@ VnetVerdict check_superpacket(VnetHeader& header, MutableBytes packet, const Vne
   if (verdict == VnetVerdict::kOk && payload <= header.gso_size) {
     header.type = GsoType::kNone;
     header.gso_size = 0;
+    header.header_length = end_of_checksum(header);
   }
   return verdict;
 }

@@ -33,7 +33,7 @@ constexpr uint8_t kGsoEcnBit = 0x80;  // beside a TCP type: the first segment ca
 struct VnetHeader {
   uint8_t flags = 0;
   GsoType type = GsoType::kNone;  // as read it may be none of the enumerators: check_vnet() knows
-  uint16_t header_length = 0;     // IP and transport header, in bytes
+  uint16_t header_length = 0;     // of a superpacket: IP and transport header, in bytes
   uint16_t gso_size = 0;          // payload bytes of each segment but the last
   uint16_t checksum_start = 0;    // where summing begins: the transport header
   uint16_t checksum_offset = 0;   // of the checksum field, from checksum_start

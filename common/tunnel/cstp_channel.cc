@@ -68,7 +68,7 @@ Status CstpChannel::start(Bytes leftover) {
   (void)setsockopt(socket_.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   (void)setsockopt(socket_.get(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &kNotSentLowat,
                    sizeof kNotSentLowat);
-  const auto watched =
+  auto watched =
       poll_.start([this](unsigned ready, int error) { on_ready(ready, error); }, loop::kReadable);
   if (!watched) return watched;
   assert(tls_->unconsumed_input().empty());
@@ -130,8 +130,9 @@ void CstpChannel::count_queue_drops() {
   counted_drops_ = drops;
 }
 
-// From the queue into records, as far as there is room.
+// From the queue into records, as far as there is room. Nothing follows a DISCONNECT.
 void CstpChannel::refill() {
+  if (state_ != State::kOpen) return;
   const TimePoint now = loop_.now();
   while (!queue_.empty() && has_room()) {
     const MutableBytes packet = queue_.pop(now);
@@ -196,8 +197,10 @@ void CstpChannel::on_ready(unsigned ready, int error) {
   }
   if ((ready & loop::kWritable) != 0) {
     blocked_ = false;
-    poll_.set_interest(loop::kReadable);
     flush();
+    // Only now: while the peer is slow, every turn ends blocked again, and a change costs two
+    // calls.
+    if (!blocked_) poll_.set_interest(loop::kReadable);
   }
   if ((ready & loop::kReadable) != 0 && !receive()) return;
   flush();
@@ -328,7 +331,7 @@ bool CstpChannel::take_data(Bytes payload) {
 }
 
 void CstpChannel::deliver() {
-  if (scratch_.inbound.size() > 0) observer_.on_packets(*this, scratch_.inbound);
+  if (!scratch_.inbound.empty()) observer_.on_packets(*this, scratch_.inbound);
   scratch_.inbound.clear();
 }
 

@@ -18,7 +18,8 @@ FlowQueue::~FlowQueue() {
 
 void FlowQueue::push(Bytes packet, uint32_t flow_hash, TimePoint now) {
   assert(headroom_ + packet.size() <= pool_.slot_size());
-  while (packets_ > 0 && bytes_ + packet.size() > limits_.max_bytes)
+  while (packets_ > 0 &&
+         (packets_ >= limits_.max_packets || bytes_ + packet.size() > limits_.max_bytes))
     drop_from_fattest();
   const PacketPool::Index index = pool_.take();
   if (index == PacketPool::kNone) {

@@ -1,7 +1,7 @@
 // FlowQueue: what waits when a session's TCP connection cannot take more. Bounded in bytes and in
 // time: flows are hashed to buckets that are served in turn (a bulk flow cannot starve a ping), a
 // bucket whose packets wait too long loses some at its head (CoDel, RFC 8289, per bucket as in
-// FQ-CoDel, RFC 8290), and over the byte limit the fattest bucket loses first.
+// FQ-CoDel, RFC 8290), and over the limit of bytes or packets the fattest bucket loses first.
 //
 // Pure but for the memory it borrows from the thread's PacketPool.
 #pragma once
@@ -18,12 +18,13 @@ class FlowQueue {
  public:
   struct Limits {
     size_t max_bytes = 1U << 20;
+    size_t max_packets = 2048;  // small ones cost a whole buffer of the pool each
     Duration target = std::chrono::milliseconds(10);     // acceptable standing delay
     Duration interval = std::chrono::milliseconds(100);  // a worst-case round trip
     Duration max_age = std::chrono::milliseconds(500);   // older than this is never sent
   };
   struct Drops {
-    uint64_t full = 0;   // by the byte bound, or no buffer left in the pool
+    uint64_t full = 0;   // by the bounds, or no buffer left in the pool
     uint64_t delay = 0;  // by CoDel or max_age
   };
 

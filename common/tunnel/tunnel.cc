@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/base/log.h"
 #include "common/net/gso_split.h"
 #include "common/net/ip_packet.h"
 #include "common/net/vnet_header.h"
@@ -99,7 +100,9 @@ Status Tunnel::start() {
   timer_.start_repeating(kTick, [this] { tick(); });
   return poll_.start(
       [this](unsigned /*ready*/, int error) {
-        if (error == 0) on_tun_readable();
+        if (error == 0) return on_tun_readable();
+        log::error("tunnel", "the TUN device is gone", {{"device", tun_.name()}});
+        observer_.on_tun_lost();
       },
       loop::kReadable);
 }

@@ -43,6 +43,8 @@ class TunnelObserver {
   // which may be called from here.
   virtual void on_channel_end(TunnelSession& session, const ChannelEnd& end) = 0;
   virtual void on_alive(TunnelSession& /*session*/) {}
+  // Somebody deleted the TUN device: no packet will pass any more. The log has it already.
+  virtual void on_tun_lost() {}
 };
 
 struct SessionSpec {

@@ -227,6 +227,38 @@ TEST(Routes, TunnelsOnOneMachineUseDifferentTablesAndPriorities) {
   EXPECT_NE(first.back().table, second.back().table);
 }
 
+TEST(Routes, AReconnectTouchesOnlyWhatIsDifferent) {
+  const auto p = params("10.99.0.2/24", nullptr);
+  const RoutePlan before = plan_routes(p, input());
+  EXPECT_EQ(route_changes({}, before), before.requests);
+  EXPECT_TRUE(route_changes(before, before).empty());
+
+  const auto smaller =
+      route_changes(before, plan_routes(p, input(RouteMode::kServer, "culvert0", 1350)));
+  ASSERT_EQ(smaller.size(), 1u);
+  EXPECT_EQ(std::get<net::SetLink>(smaller[0]).change.mtu, 1350u);
+
+  auto with_exclusion = p;
+  with_exclusion.split_exclude = {prefix("192.0.2.0/24")};
+  const RoutePlan after = plan_routes(with_exclusion, input());
+  const auto forth = route_changes(before, after);
+  ASSERT_EQ(forth.size(), 1u);
+  EXPECT_EQ(std::get<net::AddRoute>(forth[0]).route.destination, prefix("192.0.2.0/24"));
+  const auto back = route_changes(after, before);
+  ASSERT_EQ(back.size(), 1u);
+  EXPECT_EQ(std::get<net::DelRoute>(back[0]).route.destination, prefix("192.0.2.0/24"));
+}
+
+TEST(Routes, AnotherAddressMakesEverythingAnew) {
+  const RoutePlan before = plan_routes(params("10.99.0.2/24", nullptr), input());
+  const RoutePlan after = plan_routes(params("10.99.0.3/24", nullptr), input());
+  const auto changes = route_changes(before, after);
+  EXPECT_EQ(std::count_if(changes.begin(), changes.end(),
+                          [](const auto& c) { return std::holds_alternative<net::AddRoute>(c); }),
+            static_cast<ptrdiff_t>(routes_of(after).size()));
+  EXPECT_GT(changes.size(), after.requests.size());
+}
+
 TEST(Routes, NetworksOfAFamilyWithoutAddressAreLeftOut) {
   auto p = params("10.99.0.2/24", nullptr);
   p.split_include = {prefix("fd20::/32")};

@@ -33,6 +33,33 @@ TEST(Checksum, AgreesWithThePlainOneAtEveryLengthAndAlignment) {
   EXPECT_EQ(internet_checksum(data), plain_checksum(data));
 }
 
+TEST(Checksum, TheWideSumIsThePortableOne) {
+  if (!detail::has_wide_sum()) GTEST_SKIP() << "this processor has none";
+  std::mt19937 random(2);
+  testing::Packet data(70000);
+  for (auto& byte : data)
+    byte = static_cast<std::byte>(random());
+  for (size_t length = 0; length < 700; ++length) {
+    const Bytes block = Bytes(data).subspan(length % 61, length);
+    const auto wanted = static_cast<uint16_t>(~plain_checksum(block));
+    ASSERT_EQ(detail::folded_sum_portable(block), wanted) << length;
+    ASSERT_EQ(detail::folded_sum_wide(block), wanted) << length;
+  }
+  EXPECT_EQ(detail::folded_sum_wide(data), detail::folded_sum_portable(data));
+  const testing::Packet ones(3u << 20, std::byte{0xff});  // longer than one stretch
+  EXPECT_EQ(detail::folded_sum_wide(ones), 0xffff);
+  EXPECT_EQ(detail::folded_sum_portable(ones), 0xffff);
+}
+
+TEST(Checksum, ZeroCanBeWrittenAsOnes) {
+  ChecksumSum sum;
+  sum.add_word(0xfffe);
+  EXPECT_EQ(sum.checksum_or_ones(), 1);
+  sum.add_word(1);
+  EXPECT_EQ(sum.checksum(), 0);
+  EXPECT_EQ(sum.checksum_or_ones(), 0xffff);
+}
+
 TEST(Checksum, DoesNotOverflowOnALargeBlockOfOnes) {
   const testing::Packet data(65536, std::byte{0xff});
   EXPECT_EQ(internet_checksum(data), 0);
@@ -58,6 +85,8 @@ TEST(Checksum, PseudoHeaderHasTheSumOfItsTextbookLayout) {
     testing::append(layout, testing::bytes_of({0, 1, 0x38, 0x80, 0, 0, 0, 17}));
     const auto sum = pseudo_header_sum(source, destination, 17, 0x13880);
     EXPECT_EQ(sum.checksum(), plain_checksum(layout)) << row.source;
+    const Bytes in_place = Bytes(layout).first(source.bytes().size() * 2);
+    EXPECT_EQ(pseudo_header_sum(in_place, 17, 0x13880).checksum(), plain_checksum(layout));
   }
 }
 

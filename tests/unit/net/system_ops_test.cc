@@ -187,6 +187,14 @@ TEST_F(SystemOpsOnKernel, WhatAKilledProcessLeftIsUndoneByTheNext) {
   EXPECT_EQ(sysctl(kForwarding), "0");
 }
 
+TEST_F(SystemOpsOnKernel, ADeviceThatIsGoneTookItsSettingsAlong) {
+  auto journal = UndoJournal::open(path_).value();
+  ASSERT_TRUE(journal.record(SetSysctl{"net/ipv4/conf/nosuch0/rp_filter", "1"}));
+  const auto undone = journal.undo_all(*netlink_);
+  EXPECT_TRUE(undone) << undone.error().message();
+  EXPECT_TRUE(journal.empty());
+}
+
 TEST_F(SystemOpsOnKernel, UndoAllComesAfterWhatWasSubmittedBefore) {
   start(journalled());
   bool undone = false;

@@ -337,6 +337,20 @@ TEST_F(SessionManagerTest, FixedAddressAndNetworksAreTheUsers) {
   EXPECT_EQ(session(third.id)->networks, alice.networks);
 }
 
+TEST_F(SessionManagerTest, AFamilyWithoutNetworksDoesNotGoIntoTheTunnelAsAWhole) {
+  Rules with = rules();
+  with.network.routes = {Prefix::parse("10.20.0.0/16").value()};
+  make(std::move(with));
+  const auto answer = connect("alice", login("alice").cookie);
+  ASSERT_TRUE(answer.grant);
+  const std::vector<Prefix> expected{Prefix::parse("10.20.0.0/16").value(),
+                                     Prefix::parse("fd99::/64").value()};
+  EXPECT_EQ(answer.grant->params.split_include, expected);
+
+  make(rules());
+  EXPECT_TRUE(connect("bob", login("bob").cookie).grant->params.split_include.empty());
+}
+
 TEST_F(SessionManagerTest, OnlyFamiliesThatTheClientTakesAreGiven) {
   const LoginGrant alice = login("alice");
   ConnectRequest request = connect_request("alice", alice.cookie);

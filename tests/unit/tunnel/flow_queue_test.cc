@@ -69,6 +69,13 @@ TEST_F(FlowQueueTest, TheByteBoundHoldsAndTheFattestFlowPays) {
   EXPECT_TRUE(thin_survived);
 }
 
+TEST_F(FlowQueueTest, ManySmallPacketsAreBoundedByTheirNumber) {
+  for (size_t i = 0; i < limits.max_packets + 100; ++i)
+    queue.push(packet(1, 40), 1, kStart);
+  EXPECT_EQ(queue.packets(), limits.max_packets);
+  EXPECT_EQ(queue.drops().full, 100U);
+}
+
 TEST_F(FlowQueueTest, NothingOlderThanTheAgeBoundIsSent) {
   for (int i = 0; i < 10; ++i)
     queue.push(packet(1), 1, kStart);
