@@ -15,6 +15,8 @@ class Strong {
   constexpr Strong() = default;
   constexpr explicit Strong(Rep value) : value_(value) {}
   [[nodiscard]] constexpr Rep value() const { return value_; }
+  // clang-tidy 14 takes the zero that the compiler writes here for a null pointer.
+  // NOLINTNEXTLINE(modernize-use-nullptr)
   friend constexpr auto operator<=>(const Strong&, const Strong&) = default;
 
  private:

@@ -29,8 +29,8 @@ const unsigned char* with_nul(const std::string& text) {
 
 Status init_crypto() {
   // TLS 1.3 keeps keys in PSA's store. The call is guarded by the library's own lock.
-  static const psa_status_t kStatus = psa_crypto_init();
-  if (kStatus == PSA_SUCCESS) return {};
+  static const psa_status_t status = psa_crypto_init();
+  if (status == PSA_SUCCESS) return {};
   return fail(ErrorCode::kFailure, "cryptography cannot be set up", "psa_crypto_init");
 }
 
