@@ -4,6 +4,7 @@
 #include <mbedtls/md.h>
 #include <mbedtls/pk.h>
 #include <mbedtls/version.h>
+#include <string.h>
 
 #include "ssl_misc.h" /* of mbedTLS's library folder */
 
@@ -32,4 +33,26 @@ int culvert_verify_crl_signature(const mbedtls_x509_crl* crl, const mbedtls_x509
   mbedtls_pk_context* key = (mbedtls_pk_context*)&ca->pk;
   return mbedtls_pk_verify_ext(crl->sig_pk, crl->sig_opts, key, crl->sig_md, hash,
                                mbedtls_md_get_size(md), crl->sig.p, crl->sig.len);
+}
+
+int culvert_offer_session_id(mbedtls_ssl_context* ssl, const unsigned char* id, size_t size) {
+  mbedtls_ssl_session session;
+  mbedtls_ssl_session_init(&session);
+  if (size > sizeof(session.id)) return MBEDTLS_ERR_SSL_BAD_INPUT_DATA;
+  session.tls_version = MBEDTLS_SSL_VERSION_TLS1_2;
+  session.endpoint = MBEDTLS_SSL_IS_CLIENT;
+  session.ciphersuite = 0; /* no server can pick it, so that it is never taken for a resumption */
+  session.id_len = size;
+  memcpy(session.id, id, size);
+  const int ret = mbedtls_ssl_set_session(ssl, &session);
+  mbedtls_ssl_session_free(&session);
+  return ret;
+}
+
+uint64_t culvert_newest_record(const mbedtls_ssl_context* ssl) {
+  return ssl->in_window_top;
+}
+
+void culvert_forget_estimated_mtu(mbedtls_ssl_context* ssl) {
+  if (ssl->handshake != NULL) ssl->handshake->mtu = 0;
 }

@@ -1,10 +1,11 @@
-// The three things that we need to know from mbedTLS and that its public interface does not tell.
+// The few things that we need to know from mbedTLS, or tell it, and that have no public interface.
 // All access to its private fields is in mbedtls_peek.c, which is tied to 3.6.
 #pragma once
 
 #include <mbedtls/ssl.h>
 #include <mbedtls/x509_crl.h>
 #include <mbedtls/x509_crt.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -21,6 +22,18 @@ int culvert_alert_number(const mbedtls_ssl_context* ssl);
 // 0 if the list is signed by this CA with an algorithm that the profile allows.
 int culvert_verify_crl_signature(const mbedtls_x509_crl* crl, const mbedtls_x509_crt* ca,
                                  const mbedtls_x509_crt_profile* profile);
+
+// DTLS client, before the handshake: sends these 16 to 32 bytes as the ClientHello's session ID.
+// No session is resumed by it, even if the server shows the same ID. 0 or an mbedTLS error.
+int culvert_offer_session_id(mbedtls_ssl_context* ssl, const unsigned char* id, size_t size);
+
+// DTLS: epoch and sequence number of the newest record that was authentic. REQUIRES: replay
+// protection is on.
+uint64_t culvert_newest_record(const mbedtls_ssl_context* ssl);
+
+// DTLS, once the handshake is over: after losses in it, mbedTLS keeps to an estimated path MTU of
+// 508 bytes until application data arrives. Forgets that estimate.
+void culvert_forget_estimated_mtu(mbedtls_ssl_context* ssl);
 
 #ifdef __cplusplus
 }

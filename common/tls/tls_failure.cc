@@ -49,11 +49,15 @@ const Alert* find_alert(int number) {
   return nullptr;
 }
 
+}  // namespace
+
 std::string alert_text(int number) {
   const Alert* alert = find_alert(number);
   return std::string(alert != nullptr ? alert->text : "unknown alert") + " (TLS alert " +
          std::to_string(number) + ")";
 }
+
+namespace {
 
 bool is_about_our_certificate(const FailureScene& scene) {
   const Alert* alert = find_alert(*scene.alert);

@@ -22,6 +22,9 @@ struct FailureScene {
   std::string server_name;             // client
 };
 
+// "bad record MAC (TLS alert 20)"
+[[nodiscard]] std::string alert_text(int number);
+
 [[nodiscard]] Error explain_failure(const FailureScene& scene);
 
 }  // namespace culvert::tls

@@ -1,11 +1,12 @@
-// The packet path of a TLS session allocates nothing, counted under C++ and mbedTLS alike: both end
-// in malloc, which this program replaces by a counting one.
+// The packet path of a TLS or DTLS session allocates nothing, counted under C++ and mbedTLS alike:
+// both end in malloc, which this program replaces by a counting one.
 
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <cstdlib>
 
+#include "tests/unit/tls/dtls_pair.h"
 #include "tests/unit/tls/pki.h"
 #include "tests/unit/tls/tls_pair.h"
 
@@ -92,12 +93,67 @@ TEST(Allocation, NonePerRecordOnceWarm) {
   }
 }
 
+TEST(Allocation, NonePerDtlsRecordOnceWarmWhateverBecomesOfIt) {
+  for (const bool cids : {false, true}) {
+    DtlsPairOptions options;
+    if (cids) options.with_cids();
+    options.mtu = 1472;
+    DtlsPair pair(std::move(options));
+    pair.shake_hands();
+    ASSERT_TRUE(pair.both_done());
+    const Datagram packet(1390, std::byte{7});
+    Datagram record(1472);
+    Datagram out(2048);
+    // Each record is opened, replayed, and followed by a forged one.
+    const auto one_way = [&](DtlsSession& from, DtlsSession& to) {
+      record.resize(1472);
+      record.resize(from.seal(packet, record));
+      int opened = to.open(record, out).what == Opened::kOk ? 1 : 0;
+      opened += to.open(record, out).what == Opened::kOk ? 1000 : 0;
+      record.resize(1472);
+      record.resize(from.seal(packet, record));
+      record.back() ^= std::byte{1};
+      return opened + (to.open(record, out).what == Opened::kOk ? 1000 : 0);
+    };
+    const auto batch = [&] {
+      int opened = 0;
+      for (int i = 0; i < 40; ++i)
+        opened += one_way(*pair.client, *pair.server) + one_way(*pair.server, *pair.client);
+      return opened;
+    };
+    ASSERT_EQ(80, batch());
+    allocations = 0;
+    counting = true;
+    const int opened = batch();
+    counting = false;
+    EXPECT_EQ(80, opened);
+    EXPECT_EQ(0, allocations.load());
+  }
+}
+
+TEST(Allocation, NonePerDtlsCookie) {
+  const auto responder = std::move(*DtlsCookieResponder::create(DtlsCookieKey::generate()));
+  DtlsPair pair;
+  pair.client->handshake(pair.now);
+  const Datagram hello(pair.client->output().begin(), pair.client->output().end());
+  Datagram room(kHelloVerifyRequestSize);
+  allocations = 0;
+  counting = true;
+  for (int i = 0; i < 10; ++i) {
+    const auto parsed = parse_client_hello(hello);
+    responder->answer(*parsed, pair.address, pair.now, room);
+    (void)responder->proves_address(*parsed, pair.address, pair.now);
+  }
+  counting = false;
+  EXPECT_EQ(0, allocations.load());
+}
+
 TEST(Allocation, IsCountedAtAll) {
   counting = true;
   allocations = 0;
-  delete new std::vector<int>(100);
+  ::operator delete(::operator new(100));  // a new-expression could be optimised away
   counting = false;
-  EXPECT_EQ(2, allocations.load());
+  EXPECT_EQ(1, allocations.load());
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// OpenSSL's s_server on a loopback port, and a TlsSession connected to it: what our client makes of
-// a TLS implementation that is not ours.
+// OpenSSL's programs as peers, on loopback: what we make of a TLS implementation that is not ours.
+// An s_server, and a TlsSession connected to it.
 #pragma once
 
 #include <arpa/inet.h>
@@ -25,12 +25,11 @@
 
 namespace culvert::tls {
 
-class StockServer {
+class StockProgram {
  public:
-  // `arguments` for s_server, beside the port. Files are looked for in the folder of `openssl`.
-  StockServer(const OpenSsl& openssl, const std::vector<std::string>& arguments) {
-    std::vector<std::string> all = {"openssl",     "s_server", "-accept",
-                                    "127.0.0.1:0", "-naccept", "1"};
+  // Starts openssl with these arguments. Files are looked for in the folder of `openssl`.
+  StockProgram(const OpenSsl& openssl, const std::vector<std::string>& arguments) {
+    std::vector<std::string> all = {"openssl"};
     all.insert(all.end(), arguments.begin(), arguments.end());
     std::array<int, 2> in{}, out{};
     EXPECT_EQ(0, ::pipe2(in.data(), O_CLOEXEC));
@@ -52,9 +51,9 @@ class StockServer {
     input_.reset(in[1]);
     output_.reset(out[0]);
   }
-  StockServer(const StockServer&) = delete;
-  StockServer& operator=(const StockServer&) = delete;
-  ~StockServer() {
+  StockProgram(const StockProgram&) = delete;
+  StockProgram& operator=(const StockProgram&) = delete;
+  ~StockProgram() {
     ::kill(pid_, SIGKILL);
     ::waitpid(pid_, nullptr, 0);
   }
@@ -76,6 +75,20 @@ class StockServer {
   void type(std::string_view text) {
     EXPECT_EQ(static_cast<ssize_t>(text.size()), ::write(input_.get(), text.data(), text.size()));
   }
+
+ private:
+  pid_t pid_ = -1;
+  UniqueFd input_;
+  UniqueFd output_;
+  std::string printed_;
+};
+
+class StockServer : public StockProgram {
+ public:
+  // `arguments` for s_server, beside the port.
+  StockServer(const OpenSsl& openssl, const std::vector<std::string>& arguments)
+      : StockProgram(openssl, with_port(arguments)) {}
+
   uint16_t port() {
     const std::string ready = "ACCEPT 127.0.0.1:";
     const std::string& text = wait_for(ready);
@@ -87,10 +100,11 @@ class StockServer {
   }
 
  private:
-  pid_t pid_ = -1;
-  UniqueFd input_;
-  UniqueFd output_;
-  std::string printed_;
+  static std::vector<std::string> with_port(const std::vector<std::string>& arguments) {
+    std::vector<std::string> all = {"s_server", "-accept", "127.0.0.1:0", "-naccept", "1"};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    return all;
+  }
 };
 
 // A client session with a blocking socket.

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <thread>
 
+#include "tests/unit/tls/dtls_pair.h"
 #include "tests/unit/tls/pki.h"
 #include "tests/unit/tls/tls_pair.h"
 
@@ -46,6 +47,35 @@ TEST(Threads, ShakeHandsWithSharedConfigurations) {
   for (auto& thread : threads)
     thread.join();
   EXPECT_EQ(40, good.load());
+}
+
+TEST(Threads, ShareADtlsConfigurationAndACookieKey) {
+  DtlsOptions server;
+  server.role = Role::kServer;
+  server.cid_size = kServerCidSize;
+  server.cookie_key = DtlsCookieKey::generate();
+  const auto shared = *DtlsConfig::build(server);
+  std::atomic<int> good{0};
+  std::vector<std::thread> threads;
+  threads.reserve(4);
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 25; ++i) {
+        DtlsPairOptions options;
+        options.server = server;
+        options.shared_server = shared;
+        options.client.cid_size = 0;
+        DtlsPair pair(std::move(options));
+        pair.shake_hands();
+        if (pair.both_done() && DtlsPair::carry(*pair.client, *pair.server, "ping") == "ping") {
+          ++good;
+        }
+      }
+    });
+  }
+  for (auto& thread : threads)
+    thread.join();
+  EXPECT_EQ(100, good.load());
 }
 
 }  // namespace
