@@ -9,6 +9,7 @@
 #include "client/login.h"
 #include "common/base/log.h"
 #include "common/base/text.h"
+#include "common/tunnel/path_mtu.h"
 #include "common/wire/cstp.h"
 
 namespace culvert::client {
@@ -132,7 +133,11 @@ void Connection::act(const action::Attach& action) {
   if (params_)
     for (const auto& prefix : {params_->ipv4, params_->ipv6})
       if (prefix) previous.push_back(prefix->address);
-  const AttachOffer offer{action.cookie, transport_->path_mtu(), parts_.profile.mtu, previous};
+  const AttachOffer offer{.cookie = action.cookie,
+                          .base_mtu = transport_->path_mtu(),
+                          .mtu = parts_.profile.mtu,
+                          .previous = previous,
+                          .udp = parts_.profile.udp};
   fail_if_error(transport_->exchange(attach_request(parts_.profile, offer),
                                      wire::HttpResponseReader::Kind::kConnect));
 }
@@ -154,8 +159,9 @@ void Connection::act(const action::Probe& /*action*/) {
   handover_.reset();
   tunnel_.open(session_spec());
   carrying_ = true;
+  carrier_since_ = wall_now();
   fail_if_error(tunnel_.attach(kSession, std::move(handover.socket), std::move(handover.tls),
-                               handover.leftover));
+                               handover.leftover, udp_spec()));
   if (tunnel::CstpChannel* const now = channel()) now->probe();
 }
 
@@ -279,12 +285,36 @@ void Connection::take_parameters(wire::TunnelParams params) {
     log::warning("tunnel", "parameter of the server left out", {{"line", line}});
   handover_ = transport_->release();
   params_ = std::move(params);
+  path_mtu_.reset();
   report("address " + inside_addresses(*params_) + ", MTU " + std::to_string(mtu().value()));
   handle(event::Attached{});
 }
 
 void Connection::on_alive(tunnel::TunnelSession& /*session*/) {
   if (carrying_) handle(event::Alive{});
+}
+
+void Connection::on_carrier_changed(tunnel::TunnelSession& session) {
+  carrier_since_ = wall_now();
+  const tunnel::Channel* const carrier = session.carrier();
+  log::info("tunnel", "packets take another channel",
+            {{"channel", carrier != nullptr ? carrier->name() : "none"},
+             {"why", session.choice() ? name_of(session.choice()->reason()) : ""}});
+}
+
+// The kernel tells senders on this host what the path takes, so the device has to say it.
+void Connection::on_path_mtu(tunnel::TunnelSession& /*session*/, Mtu found) {
+  path_mtu_ = found;
+  log::info("tunnel", "the path takes packets of another size", {{"mtu", found.value()}});
+  if (connector_.state() != State::kUp && connector_.state() != State::kProbing) return;
+  net::LinkChange change{.device = tunnel_.tun().name()};
+  change.mtu = device_mtu().value();
+  parts_.system.submit({net::SetLink{change}}, [](const std::vector<net::SystemAnswer>& answers) {
+    if (const Status status = net::first_error(answers); !status) {
+      log::warning("tunnel", "the device's MTU could not be set",
+                   {{"why", status.error().message()}});
+    }
+  });
 }
 
 void Connection::on_tun_lost() {
@@ -332,6 +362,38 @@ tunnel::SessionSpec Connection::session_spec() const {
   const bool announced = params_->dpd > std::chrono::seconds(0);
   spec.cstp.liveness.dpd = announced ? Duration(params_->dpd) : kDefaultDpd;
   spec.cstp.liveness.keepalive = params_->keepalive;
+  spec.mtu = mtu();
+  return spec;
+}
+
+std::optional<tunnel::UdpSpec> Connection::udp_spec() {
+  if (!params_->dtls || !parts_.profile.udp) return std::nullopt;
+  if (dtls_ == nullptr) {
+    // Wants no connection ID in what it receives: a client has a socket for each association.
+    auto config = tls::DtlsConfig::build({.role = tls::Role::kClient, .cid_size = 0});
+    if (!config) {
+      log::warning("tunnel", "no UDP channel", {{"why", config.error().message()}});
+      return std::nullopt;
+    }
+    dtls_ = std::move(*config);
+  }
+  tunnel::UdpSpec spec;
+  spec.dtls.config = dtls_;
+  spec.dtls.app_id = params_->dtls->app_id;
+  const uint16_t link = params_->base_mtu != 0 ? params_->base_mtu : tunnel::kDefaultLinkMtu;
+  const auto bounds = tunnel::udp_payload_bounds(link, endpoint_.address.family());
+  spec.dtls.floor = bounds.floor;
+  spec.dtls.ceiling = bounds.ceiling;
+  spec.dtls.server = Endpoint{endpoint_.address, params_->dtls->port};
+  spec.dtls.mark = parts_.profile.routing.fwmark;
+  spec.dtls.gso = parts_.profile.udp_gso;
+  spec.dtls.gro = parts_.profile.udp_gro;
+  const bool announced = params_->dtls->dpd > std::chrono::seconds(0);
+  spec.choice.dpd = announced ? Duration(params_->dtls->dpd) : kDefaultDpd;
+  spec.choice.dead_after = 2 * spec.choice.dpd;
+  spec.choice.retries = true;
+  spec.inner_ipv6 = params_->ipv6.has_value();
+  spec.rekey = params_->rekey_time;
   return spec;
 }
 
@@ -343,13 +405,17 @@ RouteInput Connection::route_input() {
   std::sort(strict.begin(), strict.end());
   strict.erase(std::unique(strict.begin(), strict.end()), strict.end());
   strict_devices_ = strict;
-  return {device,      parts_.profile.routes, parts_.profile.routing, mtu(),
+  return {device,      parts_.profile.routes, parts_.profile.routing, device_mtu(),
           host_ipv6(), endpoint_.address,     std::move(strict)};
 }
 
 Mtu Connection::mtu() const {
   const uint16_t granted = params_->mtu.value();
   return Mtu(std::min(granted, parts_.profile.mtu.value_or(granted)));
+}
+
+Mtu Connection::device_mtu() const {
+  return std::min(mtu(), path_mtu_.value_or(mtu()));
 }
 
 std::string Connection::routes_text() const {
@@ -388,7 +454,8 @@ TunnelStatus Connection::status() {
 void Connection::add_inside(TunnelStatus& status) const {
   if (params_->ipv4) status.ipv4 = params_->ipv4->address.to_string();
   if (params_->ipv6) status.ipv6 = params_->ipv6->address.to_string();
-  status.mtu = mtu().value();
+  status.mtu = device_mtu().value();
+  status.offloads = net::name_of(tunnel_.tun().offloads());
   status.banner = params_->banner;
   const RoutePlan& routes = inside_.routes();
   status.routes = routes.summary;
@@ -410,9 +477,16 @@ void Connection::add_inside(TunnelStatus& status) const {
 void Connection::add_data_path(TunnelStatus& status) {
   status.tls = tls_version_;
   status.cipher = cipher_;
-  if (tunnel::CstpChannel* const live = channel()) status.channel = live->name();
   tunnel::TunnelSession* const session = tunnel_.find(kSession);
   if (session == nullptr) return;
+  if (const tunnel::Channel* const carrier = session->carrier()) status.channel = carrier->name();
+  if (!status.channel.empty()) status.channel_since = carrier_since_;
+  if (session->choice()) status.channel_reason = name_of(session->choice()->reason());
+  if (tunnel::DtlsChannel* const udp = session->dtls(); udp != nullptr && udp->up()) {
+    status.dtls_cipher = udp->dtls().cipher();
+    status.udp_gso = udp->port().socket().gso();
+    status.udp_gro = udp->port().socket().gro();
+  }
   const tunnel::Counters& counters = session->counters();
   status.rx_packets = counters.rx_packets;
   status.rx_bytes = counters.rx_bytes;

@@ -19,6 +19,7 @@
 #include "common/loop/timer.h"
 #include "common/net/system_ops.h"
 #include "common/net/tun_device.h"
+#include "common/tls/dtls_config.h"
 #include "common/tls/tls_config.h"
 #include "common/tunnel/tunnel.h"
 #include "common/wire/tunnel_params.h"
@@ -69,6 +70,8 @@ class Connection final : private Transport::Observer,
   void on_channel_end(tunnel::TunnelSession& session, const tunnel::ChannelEnd& end) override;
   void on_alive(tunnel::TunnelSession& session) override;
   void on_tun_lost() override;
+  void on_carrier_changed(tunnel::TunnelSession& session) override;
+  void on_path_mtu(tunnel::TunnelSession& session, Mtu mtu) override;
   void route(std::span<const MutableBytes> packets,
              std::span<tunnel::TunnelSession*> sessions) override;
 
@@ -95,6 +98,8 @@ class Connection final : private Transport::Observer,
   void report(const std::string& line);
   [[nodiscard]] tunnel::CstpChannel* channel();
   [[nodiscard]] tunnel::SessionSpec session_spec() const;
+  [[nodiscard]] std::optional<tunnel::UdpSpec> udp_spec();
+  [[nodiscard]] Mtu device_mtu() const;
   [[nodiscard]] RouteInput route_input();
   [[nodiscard]] Mtu mtu() const;
   [[nodiscard]] std::string routes_text() const;
@@ -125,6 +130,9 @@ class Connection final : private Transport::Observer,
   Endpoint endpoint_;
   std::string server_certificate_;
   std::string tls_version_, cipher_;
+  std::shared_ptr<const tls::DtlsConfig> dtls_;  // made for the first UDP channel
+  std::optional<Mtu> path_mtu_;                  // what the path takes of the granted MTU
+  std::optional<WallTime> carrier_since_;
   uint64_t times_up_ = 0;
 };
 

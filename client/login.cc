@@ -139,6 +139,7 @@ wire::HttpRequest attach_request(const Profile& profile, const AttachOffer& offe
   connect.base_mtu = offer.base_mtu;
   connect.mtu = offer.mtu;
   connect.full_ipv6 = true;
+  connect.psk = offer.udp ? wire::PskPosition::kOnly : wire::PskPosition::kNone;
   connect.previous.assign(offer.previous.begin(), offer.previous.end());
   return wire::write_connect_request(connect, profile.authority());
 }

@@ -33,6 +33,7 @@ struct AttachOffer {
   std::optional<uint16_t> base_mtu;  // path MTU of the connection
   std::optional<uint16_t> mtu;       // wanted
   std::span<const IpAddress> previous;
+  bool udp = false;  // ask for a UDP channel
 };
 [[nodiscard]] wire::HttpRequest attach_request(const Profile& profile, const AttachOffer& offer);
 

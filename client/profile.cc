@@ -92,6 +92,9 @@ void read_device(config::TomlReader& reader, Profile& profile) {
   if (!net::is_interface_name(sample))
     reader.problem("device", "not a device name", "at most 15 characters, %d for a free number");
   profile.offloads = reader.boolean("offloads").value_or(profile.offloads);
+  profile.udp = reader.boolean("udp").value_or(profile.udp);
+  profile.udp_gso = reader.boolean("udp_gso").value_or(profile.udp_gso);
+  profile.udp_gro = reader.boolean("udp_gro").value_or(profile.udp_gro);
   if (const auto mtu = reader.integer("mtu", 576, 16376)) profile.mtu = static_cast<uint16_t>(*mtu);
 }
 

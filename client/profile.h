@@ -36,6 +36,9 @@ struct Profile {
   std::string device = "culvert%d";
   std::optional<uint16_t> mtu;
   bool offloads = true;  // superpackets from and to the TUN, where the kernel has them
+  bool udp = true;       // packets go over UDP where the server and the network let them
+  bool udp_gso = true;   // several datagrams are sent with one call, where the kernel can
+  bool udp_gro = true;   // and received
 
   // "https://vpn.example.com:4443/path", as shown and as told to the server.
   [[nodiscard]] std::string url() const;

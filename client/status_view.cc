@@ -115,6 +115,17 @@ std::string traffic_text(const TunnelStatus& status) {
   return text;
 }
 
+// "dtls for 5m, TLS-PSK-WITH-AES-128-GCM-SHA256", "tls for 5m, TLSv1.3, … (udp silent)".
+std::string channel_text(const TunnelStatus& status, WallTime now) {
+  if (status.channel.empty()) return {};
+  std::string text = status.channel;
+  if (status.channel_since) text += " for " + human_time(now - *status.channel_since);
+  if (status.channel == "dtls") return text + ", " + status.dtls_cipher;
+  text += ", " + status.tls + ", " + status.cipher;
+  if (!status.channel_reason.empty()) text += " (" + status.channel_reason + ")";
+  return text;
+}
+
 std::string state_text(const TunnelStatus& status, WallTime now) {
   std::string text = status.state;
   std::replace(text.begin(), text.end(), '_', ' ');
@@ -144,6 +155,13 @@ control::Json to_json(const TunnelStatus& status) {
       {"ipv6", status.ipv6.empty() ? Json() : Json(status.ipv6)},
       {"mtu", status.mtu},
       {"channel", status.channel.empty() ? Json() : Json(status.channel)},
+      {"channel_reason", status.channel_reason},
+      {"channel_since", status.channel_since ? Json(to_iso8601(*status.channel_since)) : Json()},
+      {"channel_since_unix",
+       status.channel_since ? Json(status.channel_since->time_since_epoch().count()) : Json()},
+      {"dtls_cipher", status.dtls_cipher.empty() ? Json() : Json(status.dtls_cipher)},
+      {"offloads",
+       {{"tun", status.offloads}, {"udp_gso", status.udp_gso}, {"udp_gro", status.udp_gro}}},
       {"tls", status.tls},
       {"cipher", status.cipher},
       {"routing", status.routing},
@@ -178,6 +196,14 @@ TunnelStatus status_from_json(const control::Json& json) {
   status.ipv6 = text_of(json, "ipv6");
   status.mtu = static_cast<uint16_t>(number_of(json, "mtu"));
   status.channel = text_of(json, "channel");
+  status.channel_reason = text_of(json, "channel_reason");
+  if (const uint64_t since = number_of(json, "channel_since_unix"); since != 0)
+    status.channel_since = WallTime(std::chrono::seconds(since));
+  status.dtls_cipher = text_of(json, "dtls_cipher");
+  const Json offloads = object_of(json, "offloads");
+  status.offloads = text_of(offloads, "tun");
+  status.udp_gso = offloads.value("udp_gso", false);
+  status.udp_gro = offloads.value("udp_gro", false);
   status.tls = text_of(json, "tls");
   status.cipher = text_of(json, "cipher");
   status.routing = text_of(json, "routing");
@@ -200,9 +226,7 @@ std::string to_text(const TunnelStatus& status, WallTime now) {
   lines.add("server", escape_for_display(status.server) +
                           (status.address.empty() ? "" : " at " + status.address));
   lines.add("identity", escape_for_display(status.certificate));
-  lines.add("channel", status.channel.empty()
-                           ? std::string()
-                           : status.channel + ", " + status.tls + ", " + status.cipher);
+  lines.add("channel", channel_text(status, now));
   lines.add("device",
             status.device + (status.mtu == 0 ? "" : ", MTU " + std::to_string(status.mtu)));
   lines.add("IPv4", status.ipv4);

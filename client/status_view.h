@@ -38,8 +38,13 @@ struct TunnelStatus {
   std::string device;
   std::string ipv4, ipv6;  // inside, without length
   uint16_t mtu = 0;
-  std::string channel;  // "tls"; empty: none
+  std::string channel;         // what carries packets: "tls" or "dtls"; empty: none
+  std::string channel_reason;  // why this one, a few words; empty: there is no other
+  std::optional<WallTime> channel_since;
   std::string tls, cipher;
+  std::string dtls_cipher;  // empty: no UDP channel
+  bool udp_gso = false, udp_gro = false;
+  std::string offloads;             // of the device: "tcp udp", "tcp", "none"
   std::string routing;              // "full", "split", "none"
   std::vector<std::string> routes;  // "everything", "10.20.0.0/16", "not 192.0.2.0/24"
   DnsStatus dns;

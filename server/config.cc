@@ -134,6 +134,12 @@ void read_tun(TomlReader& reader, ServerConfig& out) {
   out.tun_device = *device;
 }
 
+void read_udp(TomlReader& reader, UdpSettings& udp) {
+  udp.enabled = reader.boolean("udp.enabled").value_or(udp.enabled);
+  udp.gso = reader.boolean("udp.gso").value_or(udp.gso);
+  udp.gro = reader.boolean("udp.gro").value_or(udp.gro);
+}
+
 void read_profile(TomlReader& reader, ProfileSettings& profile) {
   profile.name = reader.required_string("profile.name", "the name in the server's certificate");
   if (!profile.name.empty() && !is_host_name(profile.name) && !IpAddress::parse(profile.name)) {
@@ -193,6 +199,7 @@ Result<ServerConfig> read_config(const TomlFile& file, const std::string& path) 
   read_session(reader, out.session);
   read_profile(reader, out.profile);
   read_tun(reader, out);
+  read_udp(reader, out.udp);
   read_log(reader, out.log);
   if (auto status = reader.finish(); !status) return status.error();
   return out;

@@ -64,6 +64,13 @@ struct ProfileSettings {
   std::string address;  // where it connects: HOST or HOST:PORT, IPv6 in brackets
 };
 
+// The UDP channel (DTLS). Its port is the one that TCP listens on.
+struct UdpSettings {
+  bool enabled = true;
+  bool gso = true;  // send several datagrams with one call, where the kernel can
+  bool gro = true;  // and receive them
+};
+
 struct LogSettings {
   log::Level level = log::Level::kInfo;
   log::Format format = log::Format::kText;
@@ -77,6 +84,7 @@ struct ServerConfig {
   std::string user{kServiceUser};
   UnknownUsers unknown_users = UnknownUsers::kAllow;
   Endpoint listen;
+  UdpSettings udp;
   bool tun_offloads = true;               // superpackets, where the kernel has them
   std::string tun_device = "culvertd%d";  // as tun/tap take it; %d becomes a free number
   TlsSettings tls;

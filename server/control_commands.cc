@@ -62,6 +62,10 @@ Json session_view(const Session& session, TimePoint now) {
             {"ipv6", or_null(session.ipv6)},
             {"networks", std::move(networks)},
             {"channel", text_or_null(session.channel)},
+            {"channel_reason", text_or_null(session.channel_reason)},
+            {"channel_since", nullptr},
+            {"dtls_cipher", text_or_null(session.dtls_cipher)},
+            {"path_mtu", nullptr},
             {"since", to_iso8601(session.logged_in_at)},
             {"connected_since", nullptr},
             {"expires_s", nullptr},
@@ -79,6 +83,8 @@ Json session_view(const Session& session, TimePoint now) {
     view["expires_s"] = std::max<int64_t>(0, whole_seconds(*session.expires - now));
   }
   if (session.mtu) view["mtu"] = session.mtu->value();
+  if (session.mtu) view["path_mtu"] = session.path_mtu.value_or(*session.mtu).value();
+  if (session.channel_since) view["channel_since"] = to_iso8601(*session.channel_since);
   add_traffic(view, session.counters);
   return view;
 }
@@ -120,6 +126,25 @@ Json sessions_summary(const SessionTable& table) {
           {"total", attached + detached + logged_in}};
 }
 
+Json udp_view(const DataPlaneStats::Udp& udp) {
+  const tunnel::UdpPort::Stats& traffic = udp.traffic;
+  const tunnel::DtlsFront::Stats& strangers = udp.strangers;
+  return {{"gso", udp.gso},
+          {"gro", udp.gro},
+          {"sent", traffic.sent},
+          {"send_calls", traffic.send_calls},
+          {"received", traffic.received},
+          {"receive_calls", traffic.receive_calls},
+          {"dropped", traffic.dropped},
+          {"too_large", traffic.too_large},
+          {"failed", traffic.failed},
+          {"truncated", traffic.truncated},
+          {"handshakes", strangers.accepted},
+          {"challenged", strangers.challenged},
+          {"unknown_app_id", strangers.unknown_app},
+          {"stray", strangers.stray}};
+}
+
 Json status_view(ControlTarget& target) {
   SessionManager& sessions = target.sessions();
   const ServerFacts& facts = target.facts();
@@ -143,6 +168,7 @@ Json status_view(ControlTarget& target) {
           {"uptime_s", whole_seconds(target.now() - facts.started_at)},
           {"config", facts.config_file},
           {"listen", facts.listen},
+          {"udp", sessions.udp() ? udp_view(*sessions.udp()) : Json()},
           {"tun",
            {{"device", facts.device},
             {"offloads", facts.offloads},

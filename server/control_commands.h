@@ -59,7 +59,8 @@ struct ServerFacts {
   std::string config_file;
   std::string listen;
   std::string device;
-  std::string offloads;  // of the TUN, as net::name_of() says
+  std::optional<uint16_t> udp_port;  // nothing: DTLS is not served
+  std::string offloads;              // of the TUN, as net::name_of() says
 };
 
 // The running server as commands see it.

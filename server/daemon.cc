@@ -73,6 +73,9 @@ std::vector<std::string> needs_restart(const ServerConfig& running, const Server
   if (wanted.user != running.user) keys.emplace_back("user");
   if (wanted.tun_device != running.tun_device) keys.emplace_back("tun.device");
   if (wanted.tun_offloads != running.tun_offloads) keys.emplace_back("tun.offloads");
+  if (wanted.udp.enabled != running.udp.enabled) keys.emplace_back("udp.enabled");
+  if (wanted.udp.gso != running.udp.gso) keys.emplace_back("udp.gso");
+  if (wanted.udp.gro != running.udp.gro) keys.emplace_back("udp.gro");
   if (wanted.log.level != running.log.level) keys.emplace_back("log.level");
   if (wanted.log.format != running.log.format) keys.emplace_back("log.format");
   return keys;
@@ -116,6 +119,7 @@ class Daemon final : public ControlTarget {
 
  private:
   Status open();
+  Status open_udp(const Endpoint& local);
   Status open_device(Rules rules);
   Status drop();
   Status start();
@@ -144,6 +148,7 @@ class Daemon final : public ControlTarget {
   std::shared_ptr<const tls::TlsConfig> tls_;
   std::unique_ptr<control::ControlServer> control_;
   UniqueFd listener_;
+  std::optional<UdpService> udp_;  // until the data thread has it
   std::unique_ptr<DataPlane> data_;
   std::unique_ptr<DataCarrier> carrier_;
   std::unique_ptr<net::LocalSystemOps> system_;
@@ -197,7 +202,25 @@ Status Daemon::open() {
   const auto bound = local_endpoint(listener_.get());
   if (!bound) return bound.error();
   facts_.listen = bound->to_string();
+  if (Status opened = open_udp(*bound); !opened) return opened;
   return open_device(std::move(*rules));
+}
+
+Status Daemon::open_udp(const Endpoint& local) {
+  if (!config_.udp.enabled) return {};
+  auto socket =
+      net::UdpSocket::open(sys_, {.local = local, .gso = config_.udp.gso, .gro = config_.udp.gro});
+  if (!socket) return socket.error();
+  auto cookie_key = tls::DtlsCookieKey::generate();
+  tls::DtlsOptions options;
+  options.role = tls::Role::kServer;
+  options.cid_size = tls::kServerCidSize;
+  options.cookie_key = cookie_key;
+  auto config = tls::DtlsConfig::build(std::move(options));
+  if (!config) return config.error();
+  udp_ = UdpService{std::move(*socket), std::move(*config), std::move(cookie_key)};
+  facts_.udp_port = local.port;
+  return {};
 }
 
 Status Daemon::open_device(Rules rules) {
@@ -210,9 +233,10 @@ Status Daemon::open_device(Rules rules) {
   facts_.offloads = net::name_of(tun->offloads());
   auto journal = take_up_journal(options_.control_socket + ".undo", *netlink);
   if (!journal) return journal.error();
-  data_ = std::make_unique<DataPlane>(std::move(*tun), [this](DataEvent event) {
-    loop_.post([this, e = std::move(event)]() mutable { on_data_event(std::move(e)); });
-  });
+  data_ = std::make_unique<DataPlane>(
+      std::move(*tun), std::exchange(udp_, std::nullopt), [this](DataEvent event) {
+        loop_.post([this, e = std::move(event)]() mutable { on_data_event(std::move(e)); });
+      });
   carrier_ = std::make_unique<DataCarrier>(*data_);
   // Its thread starts with the first request, after the privileges were dropped.
   system_ = std::make_unique<net::LocalSystemOps>(
@@ -221,6 +245,7 @@ Status Daemon::open_device(Rules rules) {
   auto sessions = SessionManager::create({.system = *system_,
                                           .carrier = *carrier_,
                                           .device = facts_.device,
+                                          .udp_port = facts_.udp_port,
                                           .now = [this] { return loop_.now(); }},
                                          std::move(rules));
   if (!sessions) return sessions.error();
@@ -266,6 +291,7 @@ void Daemon::serve() {
   log::info("daemon", "ready",
             {{"version", CULVERT_VERSION},
              {"listen", facts_.listen},
+             {"udp", facts_.udp_port ? "yes" : "no"},
              {"device", facts_.device},
              {"offloads", facts_.offloads},
              {"user", facts_.user},

@@ -1,9 +1,11 @@
 #include "server/data_plane.h"
 
+#include <algorithm>
 #include <unordered_map>
 
 #include "common/base/log.h"
 #include "common/net/ip_packet.h"
+#include "common/tunnel/path_mtu.h"
 #include "common/wire/cstp.h"
 #include "server/route_table.h"
 
@@ -18,8 +20,13 @@ SessionStats stats_of(TunnelSession& session) {
   SessionStats stats;
   stats.id = session.id();
   stats.counters = session.counters();
+  stats.path_mtu = session.path_mtu();
+  if (const tunnel::Channel* carrier = session.carrier()) stats.channel = carrier->name();
+  if (session.choice()) stats.channel_reason = name_of(session.choice()->reason());
+  if (session.dtls() != nullptr && session.dtls()->up()) {
+    stats.dtls_cipher = session.dtls()->dtls().cipher();
+  }
   if (const CstpChannel* channel = session.channel()) {
-    stats.channel = channel->name();
     stats.tls_version = channel->tls().version();
     stats.cipher = channel->tls().cipher();
     stats.queued_bytes = channel->queued_bytes();
@@ -46,11 +53,14 @@ DataEvent::Kind kind_of(ChannelEnd::Kind kind) {
 // What lives on the data thread. Built and destroyed by the owner while the thread is not running.
 class DataPlane::Thread final : private tunnel::Router, private tunnel::TunnelObserver {
  public:
-  Thread(net::TunDevice queue, std::function<void(DataEvent)> to_control)
-      : to_control_(std::move(to_control)), tunnel_(loop_, std::move(queue), *this, *this) {}
+  Thread(net::TunDevice queue, std::optional<UdpService> udp,
+         std::function<void(DataEvent)> to_control)
+      : to_control_(std::move(to_control)),
+        tunnel_(loop_, std::move(queue), *this, *this),
+        udp_(std::move(udp)) {}
 
   loop::Loop& loop() { return loop_; }
-  Status start() { return tunnel_.start(); }
+  Status start();
   void run() { loop_.run(); }
   void attach(AttachRequest request);
   void end(SessionId id, EndKind kind, const std::string& reason);
@@ -60,6 +70,14 @@ class DataPlane::Thread final : private tunnel::Router, private tunnel::TunnelOb
  private:
   void route(std::span<const MutableBytes> packets, std::span<TunnelSession*> sessions) override;
   void on_channel_end(TunnelSession& session, const ChannelEnd& end) override;
+  void on_carrier_changed(TunnelSession& session) override {
+    tell(session, DataEvent::Kind::kCarrier);
+  }
+  void on_path_mtu(TunnelSession& session, Mtu /*mtu*/) override {
+    tell(session, DataEvent::Kind::kPathMtu);
+  }
+  void tell(TunnelSession& session, DataEvent::Kind kind);
+  [[nodiscard]] std::optional<tunnel::UdpSpec> udp_spec(const AttachRequest& request) const;
   void on_tun_lost() override {
     DataEvent event{};
     event.kind = DataEvent::Kind::kTunLost;
@@ -74,7 +92,38 @@ class DataPlane::Thread final : private tunnel::Router, private tunnel::TunnelOb
   std::unordered_map<SessionId, std::vector<Prefix>> announced_;  // what each has in routes_
   std::unordered_map<SessionId, uint64_t> attachments_;           // number of the newest connection
   tunnel::Tunnel tunnel_;
+  std::optional<UdpService> udp_;  // its socket is the tunnel's after start()
 };
+
+Status DataPlane::Thread::start() {
+  if (udp_) {
+    auto served = tunnel_.serve_udp(std::move(udp_->socket), udp_->cookie_key);
+    if (!served) return served;
+  }
+  return tunnel_.start();
+}
+
+void DataPlane::Thread::tell(TunnelSession& session, DataEvent::Kind kind) {
+  to_control_({session.id(), attachments_[session.id()], kind, {}, stats_of(session)});
+}
+
+std::optional<tunnel::UdpSpec> DataPlane::Thread::udp_spec(const AttachRequest& request) const {
+  if (!udp_ || !request.udp_app_id) return std::nullopt;
+  tunnel::UdpSpec spec;
+  spec.dtls.config = udp_->config;
+  spec.dtls.app_id = *request.udp_app_id;
+  spec.dtls.peer_echoes = request.peer_is_culvert;
+  const auto [floor, ceiling] = tunnel::udp_payload_bounds(request.base_mtu, request.outer);
+  spec.dtls.floor = floor;
+  spec.dtls.ceiling = ceiling;
+  spec.choice.dpd = request.dpd;
+  spec.choice.dead_after = 3 * Duration(request.dpd);
+  // The client speaks first: what it says after the handshake has found its way.
+  spec.choice.prove_by = tunnel::CarrierChoice::ProveBy::kAnyRecord;
+  spec.inner_ipv6 = std::any_of(request.inside.begin(), request.inside.end(),
+                                [](const Prefix& inside) { return inside.address.is_v6(); });
+  return spec;
+}
 
 void DataPlane::Thread::route(std::span<const MutableBytes> packets,
                               std::span<TunnelSession*> sessions) {
@@ -92,12 +141,14 @@ void DataPlane::Thread::attach(AttachRequest request) {
   // A phone that sleeps answers late; the peer's own check is the strict one.
   spec.cstp.liveness.dead_after = 3 * Duration(request.dpd);
   spec.cstp.liveness.keepalive = request.keepalive;
+  spec.mtu = request.mtu;
   withdraw(spec.id);
   attachments_[spec.id] = request.attachment;
   TunnelSession& session = tunnel_.open(std::move(spec));
   announce(session);
+  auto udp = udp_spec(request);
   const auto attached = tunnel_.attach(session.id(), std::move(request.socket),
-                                       std::move(request.tls), request.leftover);
+                                       std::move(request.tls), request.leftover, std::move(udp));
   if (!attached) on_channel_end(session, {ChannelEnd::Kind::kLost, attached.error().message(), {}});
 }
 
@@ -157,13 +208,22 @@ DataPlaneStats DataPlane::Thread::snapshot() {
   DataPlaneStats stats;
   tunnel_.for_each([&](TunnelSession& session) { stats.sessions.push_back(stats_of(session)); });
   stats.unrouted = tunnel_.unrouted().dropped(tunnel::DropReason::kNoSession);
+  if (tunnel::DtlsFront* const front = tunnel_.front()) {
+    const tunnel::UdpPort& port = front->port();
+    stats.udp = {.gso = port.socket().gso(),
+                 .gro = port.socket().gro(),
+                 .traffic = port.stats(),
+                 .strangers = front->stats()};
+  }
   return stats;
 }
 
 // ---- the handle that the other threads hold -----------------------------------------------------
 
-DataPlane::DataPlane(net::TunDevice queue, std::function<void(DataEvent)> to_control)
-    : thread_state_(std::make_unique<Thread>(std::move(queue), std::move(to_control))) {}
+DataPlane::DataPlane(net::TunDevice queue, std::optional<UdpService> udp,
+                     std::function<void(DataEvent)> to_control)
+    : thread_state_(
+          std::make_unique<Thread>(std::move(queue), std::move(udp), std::move(to_control))) {}
 
 DataPlane::~DataPlane() = default;
 

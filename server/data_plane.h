@@ -6,6 +6,7 @@
 #include <array>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -15,6 +16,9 @@
 #include "common/base/unique_fd.h"
 #include "common/loop/loop.h"
 #include "common/net/tun_device.h"
+#include "common/net/udp_socket.h"
+#include "common/tls/dtls_config.h"
+#include "common/tls/dtls_cookie.h"
 #include "common/tls/tls_session.h"
 #include "common/tunnel/stats.h"
 #include "common/tunnel/tunnel.h"
@@ -29,13 +33,28 @@ struct AttachRequest {
   std::vector<std::byte> leftover;       // decrypted bytes that followed the CONNECT request
   std::vector<Prefix> inside;            // addresses of the peer and networks behind it
   std::chrono::seconds dpd{}, keepalive{};
+  Mtu mtu{1500};                                          // inside, as granted
+  std::optional<std::array<std::byte, 32>> udp_app_id{};  // the UDP channel was granted
+  uint16_t base_mtu = 1500;                               // of the path outside, as granted
+  Family outer = Family::kV4;                             // of the connection
+  bool peer_is_culvert = false;                           // one of ours, by its headers
+};
+
+// What it takes to serve UDP: a bound socket, and what all its sessions share.
+struct UdpService {
+  net::UdpSocket socket;
+  std::shared_ptr<const tls::DtlsConfig> config;
+  std::shared_ptr<const tls::DtlsCookieKey> cookie_key;
 };
 
 struct SessionStats {
   SessionId id;
   tunnel::Counters counters;
-  std::string channel;  // "tls"; empty: none at the moment
+  std::string channel;         // what carries packets: "tls" or "dtls"; empty: none at the moment
+  std::string channel_reason;  // why; empty without a UDP channel
   std::string tls_version, cipher;
+  std::string dtls_cipher;  // empty: no UDP channel
+  Mtu path_mtu;
   size_t queued_bytes = 0;
 };
 
@@ -44,6 +63,8 @@ struct DataEvent {
     kChannelLost,  // the session may come back with its cookie
     kPeerEnded,    // the peer sent DISCONNECT: the session is over
     kEnded,        // as asked by end()
+    kCarrier,      // another channel carries the packets, see stats
+    kPathMtu,      // the path takes packets of another size, see stats
     kTunLost,      // of no session: somebody has deleted the TUN device
   };
   SessionId id;
@@ -61,12 +82,20 @@ enum class EndKind {
 struct DataPlaneStats {
   std::vector<SessionStats> sessions;
   uint64_t unrouted = 0;  // packets from the TUN that nobody owns
+  // Of the UDP socket; nothing if UDP is not served.
+  struct Udp {
+    bool gso = false, gro = false;
+    tunnel::UdpPort::Stats traffic;
+    tunnel::DtlsFront::Stats strangers;
+  };
+  std::optional<Udp> udp;
 };
 
 class DataPlane {
  public:
   // `to_control` is called on the data thread and must only post.
-  DataPlane(net::TunDevice queue, std::function<void(DataEvent)> to_control);
+  DataPlane(net::TunDevice queue, std::optional<UdpService> udp,
+            std::function<void(DataEvent)> to_control);
   ~DataPlane();  // REQUIRES: not started, or stop_and_join() was called
 
   // Starts the thread.

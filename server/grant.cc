@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "common/tls/random.h"
 #include "common/tunnel/path_mtu.h"
 
 namespace culvert::server {
@@ -13,13 +14,15 @@ constexpr std::chrono::hours kRekeyTime{24};
 
 // The kernel's idea of the path counts, up to Ethernet's: loopback devices have 64 KB, which says
 // nothing about what comes behind.
-tunnel::MtuPlan plan_for(const ConnectRequest& request, bool inner_ipv6) {
+tunnel::MtuPlan plan_for(const ConnectRequest& request, bool inner_ipv6, bool dtls) {
   tunnel::MtuInput input;
-  if (request.path_mtu != 0) input.link_mtu = std::min(request.path_mtu, tunnel::kDefaultLinkMtu);
+  if (request.path_mtu != 0) input.link_mtu = std::min(request.path_mtu, tunnel::kMaxLinkMtu);
   input.peer_base_mtu = request.offer.base_mtu;
   input.peer_mtu = request.offer.mtu;
   input.outer = request.peer.remote.address.family();
   input.inner_ipv6 = inner_ipv6;
+  input.dtls = dtls;
+  input.connection_id = request.offer.culvert_version.has_value();
   return tunnel::plan_mtu(input);
 }
 
@@ -46,11 +49,17 @@ bool contains(const std::vector<net::Route>& routes, const net::Route& route) {
 }  // namespace
 
 wire::TunnelParams params_for(const Session& session, const ConnectRequest& request,
-                              const NetworkSettings& network, const SessionSettings& settings) {
+                              const NetworkSettings& network, const SessionSettings& settings,
+                              std::optional<uint16_t> udp_port) {
   wire::TunnelParams params;
   if (session.ipv4) params.ipv4 = Prefix{*session.ipv4, network.ipv4->length};
   if (session.ipv6) params.ipv6 = Prefix{*session.ipv6, network.ipv6->length};
-  const tunnel::MtuPlan plan = plan_for(request, session.ipv6.has_value());
+  if (udp_port && request.offer.psk != wire::PskPosition::kNone) {
+    params.dtls = wire::DtlsParams{
+        .port = *udp_port, .app_id = {}, .dpd = settings.dpd, .keepalive = settings.keepalive};
+    tls::random_bytes(params.dtls->app_id);
+  }
+  const tunnel::MtuPlan plan = plan_for(request, session.ipv6.has_value(), params.dtls.has_value());
   params.mtu = plan.tunnel_mtu;
   params.base_mtu = plan.base_mtu;
   params.dns = network.dns;

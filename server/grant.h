@@ -13,10 +13,12 @@
 
 namespace culvert::server {
 
+// `udp_port`: where DTLS is served; a client that can has a UDP channel there, with a new App-ID.
 // REQUIRES: an address of a family that has a network.
 [[nodiscard]] wire::TunnelParams params_for(const Session& session, const ConnectRequest& request,
                                             const NetworkSettings& network,
-                                            const SessionSettings& settings);
+                                            const SessionSettings& settings,
+                                            std::optional<uint16_t> udp_port);
 
 // One host route per address and one per network behind the client, to our device, with the
 // session's MTU: so that the kernel itself answers for what does not fit.

@@ -84,6 +84,17 @@ std::string pool_view(const Json& pool) {
   return out + " used in " + text(member(pool, "network"));
 }
 
+std::string listens_for(const Json& udp) {
+  if (!udp.is_object()) return ", TCP only";
+  const auto is_on = [&](const char* name) { return member(udp, name) == Json(true); };
+  std::string out = ", TCP and UDP";
+  if (!is_on("gso") || !is_on("gro")) {
+    out += std::string(" (without") + (is_on("gso") ? "" : " gso") + (is_on("gro") ? "" : " gro") +
+           ")";
+  }
+  return out;
+}
+
 std::string addresses(const Json& session) {
   std::string out;
   for (const char* family : {"ipv4", "ipv6"}) {
@@ -154,7 +165,7 @@ std::string status_view(const Json& status) {
           text(member(status, "user")) + ", up " +
           human_seconds(number(member(status, "uptime_s"))));
   row(out, "configuration", text(member(status, "config")));
-  row(out, "listens on", text(member(status, "listen")));
+  row(out, "listens on", text(member(status, "listen")) + listens_for(member(status, "udp")));
   const Json& tun = member(status, "tun");
   row(out, "inside",
       text(member(tun, "device")) + ", " + joined(member(tun, "addresses")) +

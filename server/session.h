@@ -19,6 +19,7 @@
 #include "common/net/netlink.h"
 #include "common/tls/certificate.h"
 #include "common/tunnel/stats.h"
+#include "common/wire/tunnel_params.h"
 
 namespace culvert::server {
 
@@ -65,14 +66,21 @@ struct Session {
   std::vector<Prefix> networks;    // behind the client
   std::vector<net::Route> routes;  // what the kernel was asked to route to our device for it
   std::optional<Mtu> mtu;          // of the newest grant
+  std::optional<Mtu> path_mtu;     // what its path takes of that, as the data thread has found
+  std::optional<wire::DtlsParams> dtls;  // of the newest grant
+  uint16_t base_mtu = 0;                 // of the path outside, as granted
+  bool culvert = false;                  // the client is one of ours
 
   WallTime logged_in_at{};
   std::optional<WallTime> connected_at;
   std::string tls_version, cipher;  // of the present connection
-  std::string channel;              // "tls"; empty: none
-  tunnel::Counters counters;        // of all its connections, as last heard
-  tunnel::Counters carried;         // the part of it that the data thread has forgotten
-  uint64_t active_packets = 0;      // rx and tx when it was last seen active
+  std::string channel;              // "tls" or "dtls"; empty: none
+  std::string channel_reason;       // why this one
+  std::optional<WallTime> channel_since;
+  std::string dtls_cipher;      // empty: no UDP channel
+  tunnel::Counters counters;    // of all its connections, as last heard
+  tunnel::Counters carried;     // the part of it that the data thread has forgotten
+  uint64_t active_packets = 0;  // rx and tx when it was last seen active
   TimePoint active_at{};
   std::string end_reason;  // while kEnding
 

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "common/base/log.h"
+#include "server/grant.h"
 #include "server/session_manager.h"
 
 namespace culvert::server {
@@ -29,7 +30,7 @@ std::string addresses_of(const Session& session) {
 void log_failure(const std::vector<net::SystemAnswer>& answers) {
   const Status status = net::first_error(answers);
   if (!status) {
-    log::warning("session", "routes could not be removed", {{"error", status.error().message()}});
+    log::warning("session", "routes could not be changed", {{"error", status.error().message()}});
   }
 }
 
@@ -43,7 +44,10 @@ void SessionManager::attach(Connected connected) {
   }
   session->on_data_plane = true;
   session->channel = "tls";
+  session->channel_reason.clear();
+  session->dtls_cipher.clear();
   session->connected_at = wall_now();
+  session->channel_since = session->connected_at;
   log::info("session", "tunnel up",
             {{"session", session->id.value()},
              {"user", session->user},
@@ -61,6 +65,11 @@ void SessionManager::attach(Connected connected) {
   request.inside = session->inside();
   request.dpd = rules_.session.dpd;
   request.keepalive = rules_.session.keepalive;
+  request.mtu = *session->mtu;
+  if (session->dtls) request.udp_app_id = session->dtls->app_id;
+  request.base_mtu = session->base_mtu;
+  request.outer = session->remote.address.family();
+  request.peer_is_culvert = session->culvert;
   env_.carrier.attach(std::move(request));
 }
 
@@ -82,6 +91,8 @@ void SessionManager::update_stats(Session& session, const SessionStats& stats) {
   // The data thread says zeros of a session that it has forgotten already.
   if (now.rx_packets < session.counters.rx_packets) return;
   session.counters = now;
+  session.channel_reason = stats.channel_reason;
+  session.dtls_cipher = stats.dtls_cipher;
   if (now.rx_packets + now.tx_packets != session.active_packets) {
     session.active_packets = now.rx_packets + now.tx_packets;
     session.active_at = env_.now();
@@ -117,12 +128,42 @@ void SessionManager::on_data_event(DataEvent event) {
                  {"kept_s", rules_.session.cookie_timeout.count()}});
       table_.detach(*session, env_.now());
       break;
+    case DataEvent::Kind::kCarrier:
+      note_carrier(*session, event.stats);
+      break;
+    case DataEvent::Kind::kPathMtu:
+      follow_path(*session, event.stats.path_mtu);
+      break;
     case DataEvent::Kind::kTunLost:
       break;  // of no session: the daemon's business
   }
 }
 
+void SessionManager::note_carrier(Session& session, const SessionStats& stats) {
+  session.channel = stats.channel;
+  session.channel_since = wall_now();
+  log::info("session", "packets take another channel",
+            {{"session", session.id.value()},
+             {"user", session.user},
+             {"channel", stats.channel},
+             {"why", stats.channel_reason},
+             {"cipher", stats.channel == "dtls" ? stats.dtls_cipher : session.cipher}});
+}
+
+// The kernel tells senders behind us what the path takes, so the routes have to say it.
+void SessionManager::follow_path(Session& session, Mtu mtu) {
+  if (session.path_mtu.value_or(session.mtu.value_or(mtu)) == mtu) return;
+  session.path_mtu = mtu;
+  log::info("session", "the path takes packets of another size",
+            {{"session", session.id.value()}, {"user", session.user}, {"mtu", mtu.value()}});
+  auto wanted = routes_for(session, env_.device, mtu);
+  auto changes = route_changes(session.routes, wanted);
+  session.routes = std::move(wanted);
+  env_.system.submit(std::move(changes), log_failure);
+}
+
 void SessionManager::on_stats(const DataPlaneStats& stats) {
+  udp_ = stats.udp;
   unrouted_ = stats.unrouted;
   const Duration limit = rules_.session.idle_timeout;
   for (const SessionStats& one : stats.sessions) {

@@ -244,7 +244,7 @@ Answer<Session*> SessionManager::admit(const ConnectRequest& request, wire::Tunn
     return Answer<Session*>::no(std::move(*refusal));
   }
   assign_networks(session, *identity.grant);
-  params = params_for(session, request, rules_.network, rules_.session);
+  params = params_for(session, request, rules_.network, rules_.session, env_.udp_port);
   if (wire::grants_address(params, request.offer)) return found;
   return Answer<Session*>::no(no_address());
 }
@@ -266,6 +266,10 @@ void SessionManager::connect(ConnectRequest request, ConnectDone done) {
   session.tls_version = std::move(request.tls_version);
   session.cipher = std::move(request.cipher);
   session.mtu = grant.params.mtu;
+  session.path_mtu.reset();
+  session.dtls = grant.params.dtls;
+  session.base_mtu = grant.params.base_mtu;
+  session.culvert = request.offer.culvert_version.has_value();
   grant.attachment = {session.id, table_.attach(session, env_.now())};
 
   auto wanted = routes_for(session, env_.device, grant.params.mtu);

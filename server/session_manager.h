@@ -50,8 +50,9 @@ class SessionManager {
   struct Environment {
     net::SystemOps& system;
     Carrier& carrier;
-    std::string device;              // our TUN
-    std::function<TimePoint()> now;  // of this turn of the loop
+    std::string device;                // our TUN
+    std::optional<uint16_t> udp_port;  // where DTLS is served; nothing: nowhere
+    std::function<TimePoint()> now;    // of this turn of the loop
   };
 
   // kUsage if the networks have no room.
@@ -85,6 +86,8 @@ class SessionManager {
   // Of all sessions since the start.
   [[nodiscard]] tunnel::Counters traffic() const;
   [[nodiscard]] uint64_t unrouted() const { return unrouted_; }
+  // Of the UDP socket, as last heard; nothing if UDP is not served.
+  [[nodiscard]] const std::optional<DataPlaneStats::Udp>& udp() const { return udp_; }
 
  private:
   using ConnectDone = UniqueFunction<void(Answer<ConnectGrant>)>;
@@ -111,6 +114,8 @@ class SessionManager {
   void finalize(Session& session);
   void release(Session& session);
   void update_stats(Session& session, const SessionStats& stats);
+  void note_carrier(Session& session, const SessionStats& stats);
+  void follow_path(Session& session, Mtu mtu);
 
   Environment env_;
   Rules rules_;
@@ -120,6 +125,7 @@ class SessionManager {
   LoginCounters logins_;
   tunnel::Counters ended_traffic_;
   uint64_t unrouted_ = 0;
+  std::optional<DataPlaneStats::Udp> udp_;
 };
 
 }  // namespace culvert::server

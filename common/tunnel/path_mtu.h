@@ -14,11 +14,14 @@ namespace culvert::tunnel {
 constexpr uint16_t kMinIpv6Mtu = 1280;      // RFC 8200 section 5
 constexpr uint16_t kMinIpv4Mtu = 576;       // RFC 791: every host must accept this much
 constexpr uint16_t kDefaultLinkMtu = 1500;  // Ethernet
+constexpr uint16_t kMaxLinkMtu = 9000;      // Ethernet with jumbo frames
 
 // Bytes that an AES-GCM DTLS 1.2 record adds (13 header, 8 explicit nonce, 16 tag), and the packet
 // type byte inside it.
 constexpr uint16_t kDtlsRecordOverhead = 37;
 constexpr uint16_t kPacketTypeByte = 1;
+// What a connection ID of ours (RFC 9146) adds to that: 8 bytes, and the content type inside.
+constexpr uint16_t kConnectionIdOverhead = 9;
 
 [[nodiscard]] constexpr uint16_t ip_header_size(Family family) {
   return family == Family::kV4 ? 20 : 40;
@@ -31,6 +34,7 @@ struct MtuInput {
   std::optional<uint16_t> peer_mtu;       // X-CSTP-MTU: wanted tunnel MTU; used without the above
   Family outer = Family::kV4;             // of the connection between the two
   bool dtls = false;                      // a UDP channel will be offered
+  bool connection_id = false;             // and its records will carry one
   bool inner_ipv6 = false;                // an IPv6 address is assigned inside
 };
 
@@ -38,6 +42,14 @@ struct MtuPlan {
   uint16_t base_mtu;  // X-CSTP-Base-MTU of the answer
   Mtu tunnel_mtu;     // X-CSTP-MTU of the answer, and of the session's routes
 };
+
+// What a search for the largest UDP payload begins with (below nothing is tried: every path carries
+// packets of 1,280 bytes, RFC 8200 section 5, or is too narrow for anybody) and ends with.
+struct UdpPayloadBounds {
+  uint16_t floor;
+  uint16_t ceiling;
+};
+[[nodiscard]] UdpPayloadBounds udp_payload_bounds(uint16_t base_mtu, Family outer);
 
 // Never below 1280 with IPv6 inside, never below 576 otherwise: what does not fit into one datagram
 // then travels over TLS, where size does not matter.

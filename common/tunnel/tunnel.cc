@@ -6,6 +6,7 @@
 #include "common/net/gso_split.h"
 #include "common/net/ip_packet.h"
 #include "common/net/vnet_header.h"
+#include "common/tunnel/path_mtu.h"
 
 namespace culvert::tunnel {
 namespace {
@@ -14,12 +15,19 @@ namespace {
 constexpr size_t kMaxPacket = 16U << 10;
 constexpr size_t kPlainBatch = 128;
 constexpr size_t kMaxSuperpacket = 65535;
-constexpr size_t kSuperpacketBatch = 32;
+constexpr size_t kSuperpacketBatch = 64;
+// A batch is passed on after this much: a superpacket is still in the cache then, and small packets
+// have become as many as one send takes.
+constexpr size_t kBatchBytes = 64U << 10;
 // What a session's queue takes: jumbo frames. Of a slot, only the pages that are used cost memory.
 constexpr size_t kMaxQueuedPacket = 9216;
 // What one turn of the loop takes from the TUN before everybody else gets a turn.
 constexpr size_t kTurnBytes = 512U << 10;
 constexpr Duration kTick = std::chrono::milliseconds(500);
+// Due times of UDP channels closer together than this are dealt with in one go.
+constexpr Duration kUdpGranularity = std::chrono::milliseconds(10);
+// Half of a key's life in blocks (architecture: 2^33 of 16 bytes): the new one is there in time.
+constexpr uint64_t kBlocksPerKey = uint64_t{1} << 33;
 
 net::PacketBatch batch_for(const net::TunDevice& tun) {
   if (tun.has_vnet_header()) return {kSuperpacketBatch, kMaxSuperpacket, kBatchHeadroom};
@@ -30,15 +38,40 @@ net::PacketBatch batch_for(const net::TunDevice& tun) {
 
 // ---- session ------------------------------------------------------------------------------------
 
+TunnelSession::TunnelSession(class Tunnel& tunnel, SessionSpec spec)
+    : tunnel_(tunnel), spec_(std::move(spec)), path_mtu_(spec_.mtu) {}
+
+Channel* TunnelSession::carrier() {
+  if (over_dtls_ || (channel_ == nullptr && dtls_ != nullptr && dtls_->up())) return dtls_.get();
+  return channel_.get();
+}
+
+size_t TunnelSession::cut() const {
+  return over_dtls_ ? dtls_->max_packet() : kMaxSuperpacket;
+}
+
 void TunnelSession::add(MutableBytes packet) {
-  if (channel_ == nullptr) {
+  if (over_dtls_ && packet.size() <= dtls_->max_packet()) {
+    sent_dtls_ = true;
+    dtls_->add(packet);
+  } else if (channel_ != nullptr) {
+    // Also what does not fit into a datagram: size does not matter to TLS.
+    channel_->add(packet);
+  } else if (dtls_ != nullptr && packet.size() <= dtls_->max_packet()) {
+    sent_dtls_ = true;
+    dtls_->add(packet);  // TLS is coming back
+  } else {
     counters_.drop(DropReason::kChannelDown);
-    return;
   }
-  channel_->add(packet);
 }
 
 void TunnelSession::flush() {
+  if (sent_dtls_) {
+    sent_dtls_ = false;
+    dtls_->flush();
+    choice_->dtls_sent_data(tunnel_.loop_.now());
+    tunnel_.schedule_udp(choice_->next_due());
+  }
   if (channel_ != nullptr) channel_->flush();
 }
 
@@ -60,12 +93,18 @@ bool TunnelSession::admits(Bytes packet) {
   return false;
 }
 
-void TunnelSession::on_packets(Channel& /*channel*/, net::PacketBatch& batch) {
+void TunnelSession::on_packets(Channel& channel, net::PacketBatch& batch) {
+  if (choice_ && &channel == channel_.get()) {
+    choice_->tls_received_data(tunnel_.loop_.now());
+    note_choice();
+  }
   tunnel_.write_inside(batch, *this);
 }
 
-void TunnelSession::on_alive(Channel& /*channel*/) {
-  tunnel_.observer_.on_alive(*this);
+void TunnelSession::on_alive(Channel& channel) {
+  if (&channel != dtls_.get()) return tunnel_.observer_.on_alive(*this);
+  choice_->probe_answered(tunnel_.loop_.now());
+  judge_path();
 }
 
 void TunnelSession::on_channel_end(Channel& channel, const ChannelEnd& end) {
@@ -76,7 +115,133 @@ void TunnelSession::on_channel_end(Channel& channel, const ChannelEnd& end) {
   tunnel_.observer_.on_channel_end(*this, end);
 }
 
+// ---- the UDP channel ----------------------------------------------------------------------------
+
+void TunnelSession::start_udp(std::unique_ptr<DtlsChannel> channel, const UdpSpec& udp) {
+  over_dtls_ = false;
+  sent_dtls_ = false;
+  choice_.reset();
+  dtls_ = std::move(channel);
+  udp_ = {.dtls = {}, .choice = udp.choice, .inner_ipv6 = udp.inner_ipv6, .rekey = udp.rekey};
+  udp_failure_.clear();
+  path_mtu_ = spec_.mtu;
+  if (dtls_ == nullptr) return;
+  choice_.emplace(udp.choice, tunnel_.loop_.now());
+  choice_->dtls_unusable(tunnel_.loop_.now());  // until it is known what the path takes
+}
+
+void TunnelSession::on_dtls_up(DtlsChannel& /*channel*/) {
+  const TimePoint now = tunnel_.loop_.now();
+  keys_since_ = now;
+  udp_failure_.clear();
+  choice_->dtls_up(now);
+  judge_path();
+}
+
+void TunnelSession::on_dtls_received(DtlsChannel& /*channel*/) {
+  choice_->dtls_received(tunnel_.loop_.now());
+  note_choice();
+}
+
+// The same reason again and again is news once.
+void TunnelSession::on_dtls_down(DtlsChannel& channel, const std::string& text) {
+  if (text != udp_failure_) {
+    udp_failure_ = text;
+    log::info("tunnel", "no UDP channel", {{"session", id().value()}, {"why", text}});
+  }
+  // What is left may be an older association that still works.
+  if (!channel.up()) choice_->dtls_gone(CarrierChoice::Reason::kEnded, tunnel_.loop_.now());
+  if (!channel.handshaking()) {
+    choice_->handshake_failed(CarrierChoice::Reason::kHandshakeFailed, tunnel_.loop_.now());
+  }
+  note_choice();
+}
+
+void TunnelSession::on_path_mtu(DtlsChannel& /*channel*/) {
+  judge_path();
+}
+
+void TunnelSession::on_due_changed(DtlsChannel& channel) {
+  tunnel_.schedule_udp(channel.next_due());
+}
+
+// Packets that take a detour over TLS because of their size would arrive out of order, so a path is
+// used when all of them fit or when it is clear how much does.
+void TunnelSession::judge_path() {
+  const size_t fits = dtls_->max_packet();
+  const size_t needed = udp_.inner_ipv6 ? kMinIpv6Mtu : kMinIpv4Mtu;
+  const bool known = dtls_->up() && (fits >= spec_.mtu.value() || !dtls_->probing_mtu());
+  if (known) {
+    if (fits >= needed) {
+      choice_->dtls_usable(tunnel_.loop_.now());
+    } else {
+      choice_->dtls_unusable(tunnel_.loop_.now());
+    }
+  }
+  note_choice();
+}
+
+// Makes the choice effective, and tells of what has changed.
+void TunnelSession::note_choice() {
+  const bool over_dtls = dtls_ != nullptr && dtls_->up() && choice_->carrier() == Carrier::kDtls;
+  if (over_dtls != over_dtls_) {
+    over_dtls_ = over_dtls;
+    tunnel_.observer_.on_carrier_changed(*this);
+  }
+  if (over_dtls && !dtls_->probing_mtu()) {
+    const Mtu mtu(static_cast<uint16_t>(std::min<size_t>(dtls_->max_packet(), spec_.mtu.value())));
+    if (mtu != path_mtu_) {
+      path_mtu_ = mtu;
+      tunnel_.observer_.on_path_mtu(*this, mtu);
+    }
+  }
+  tunnel_.schedule_udp(udp_due());
+}
+
+TimePoint TunnelSession::udp_due() const {
+  return dtls_ == nullptr ? TimePoint::max() : std::min(dtls_->next_due(), choice_->next_due());
+}
+
+void TunnelSession::tick_udp(TimePoint now) {
+  dtls_->tick();
+  for (auto action = choice_->due(now); action != CarrierChoice::Action::kNone;
+       action = choice_->due(now)) {
+    if (action == CarrierChoice::Action::kProbe) {
+      dtls_->probe();
+    } else {
+      dial();
+    }
+  }
+  renew_keys(now);
+  judge_path();
+}
+
+// A new handshake beside the old association, from a new port (client).
+void TunnelSession::renew_keys(TimePoint now) {
+  if (!udp_.dtls.server || !dtls_->up() || dtls_->handshaking()) return;
+  const tls::DtlsSession& keys = dtls_->dtls();
+  const bool worn = keys.blocks_sent() + keys.blocks_received() >= kBlocksPerKey;
+  const bool old = udp_.rekey > Duration{} && now >= keys_since_ + udp_.rekey;
+  if (!worn && !old) return;
+  keys_since_ = now;
+  dial();
+}
+
+void TunnelSession::dial() {
+  choice_->handshake_started(tunnel_.loop_.now());
+  if (const Status dialled = dtls_->dial(); !dialled) {
+    on_dtls_down(*dtls_, dialled.error().message());
+  }
+}
+
 // ---- tunnel -------------------------------------------------------------------------------------
+
+namespace {
+
+// Packets that a channel delivers at once, at most.
+constexpr size_t kMaxDelivery = 256;
+
+}  // namespace
 
 Tunnel::Tunnel(loop::Loop& loop, net::TunDevice tun, Router& router, TunnelObserver& observer)
     : loop_(loop),
@@ -85,11 +250,14 @@ Tunnel::Tunnel(loop::Loop& loop, net::TunDevice tun, Router& router, TunnelObser
       observer_(observer),
       poll_(loop, tun_.fd()),
       timer_(loop),
+      udp_timer_(loop),
       scratch_(kMaxQueuedPacket),
       outbound_(batch_for(tun_)),
       owners_(outbound_.capacity()),
-      merger_(scratch_.inbound.capacity(), {.udp = tun_.offloads().udp}) {
-  admitted_.reserve(scratch_.inbound.capacity());
+      next_(outbound_.capacity()),
+      merger_(kMaxDelivery, {.udp = tun_.offloads().udp}) {
+  admitted_.reserve(kMaxDelivery);
+  group_.reserve(outbound_.capacity());
 }
 
 Tunnel::~Tunnel() {
@@ -97,6 +265,9 @@ Tunnel::~Tunnel() {
 }
 
 Status Tunnel::start() {
+  if (front_ != nullptr) {
+    if (const Status started = front_->start(); !started) return started;
+  }
   timer_.start_repeating(kTick, [this] { tick(); });
   return poll_.start(
       [this](unsigned /*ready*/, int error) {
@@ -107,13 +278,26 @@ Status Tunnel::start() {
       loop::kReadable);
 }
 
+Status Tunnel::serve_udp(net::UdpSocket socket,
+                         std::shared_ptr<const tls::DtlsCookieKey> cookie_key) {
+  auto front = DtlsFront::create(loop_, dtls_scratch(), std::move(socket), std::move(cookie_key));
+  if (!front) return front.error();
+  front_ = std::move(*front);
+  return {};
+}
+
+DtlsScratch& Tunnel::dtls_scratch() {
+  if (dtls_scratch_ == nullptr) dtls_scratch_ = std::make_unique<DtlsScratch>();
+  return *dtls_scratch_;
+}
+
 // An unread TUN drops at its tail, blindly; so it is drained whatever the channels can take, and
 // the sessions' queues decide what is lost.
 void Tunnel::on_tun_readable() {
   size_t bytes = 0;
   while (bytes < kTurnBytes) {
     outbound_.clear();
-    const net::ReadOutcome outcome = tun_.read_batch(outbound_, kTurnBytes - bytes);
+    const net::ReadOutcome outcome = tun_.read_batch(outbound_, kBatchBytes);
     if (outcome.packets == 0) return;
     bytes += outcome.bytes;
     distribute();
@@ -121,26 +305,44 @@ void Tunnel::on_tun_readable() {
   }
 }
 
-// Adds each packet to its session's channel, then flushes each session once.
+// Adds the packets to their sessions' channels, session by session, so that those of one peer leave
+// in one run; then flushes each session once.
 void Tunnel::distribute() {
   const auto packets = outbound_.packets();
   const std::span<TunnelSession*> owners(owners_.data(), packets.size());
   std::fill(owners.begin(), owners.end(), nullptr);
   router_.route(packets, owners);
+  group_.clear();
   for (size_t i = 0; i < packets.size(); ++i) {
     if (owners[i] == nullptr) {
       unrouted_.drop(DropReason::kNoSession);
-    } else if (tun_.has_vnet_header()) {
-      split(*owners[i], packets[i]);
     } else {
-      owners[i]->add(packets[i]);
+      chain(*owners[i], static_cast<uint16_t>(i));
     }
   }
-  TunnelSession* flushed = nullptr;  // packets come in flows; a second flush costs next to nothing
-  for (TunnelSession* const owner : owners) {
-    if (owner != nullptr && owner != flushed) owner->flush();
-    flushed = owner;
+  for (TunnelSession* const owner : group_) {
+    owner->in_batch_ = false;
+    for (size_t i = owner->first_in_batch_;; i = next_[i]) {
+      if (tun_.has_vnet_header()) {
+        split(*owner, packets[i]);
+      } else {
+        owner->add(packets[i]);
+      }
+      if (i == owner->last_in_batch_) break;
+    }
+    owner->flush();
   }
+}
+
+void Tunnel::chain(TunnelSession& owner, uint16_t index) {
+  if (owner.in_batch_) {
+    next_[owner.last_in_batch_] = index;
+  } else {
+    owner.in_batch_ = true;
+    owner.first_in_batch_ = index;
+    group_.push_back(&owner);
+  }
+  owner.last_in_batch_ = index;
 }
 
 // From what the kernel hands over, one by one, to packets as they will arrive.
@@ -150,7 +352,11 @@ void Tunnel::split(TunnelSession& owner, MutableBytes packet) {
     owner.counters_.drop(DropReason::kMalformed);
     return;
   }
-  net::GsoSplitter splitter(*header, packet, kMaxSuperpacket);
+  // A datagram of a train that does not fit the carrier goes another way, by its size.
+  const bool fits = !header->is_superpacket() || header->type == net::GsoType::kTcpV4 ||
+                    header->type == net::GsoType::kTcpV6;
+  net::GsoSplitter splitter(*header, packet,
+                            fits && header->is_superpacket() ? owner.cut() : kMaxSuperpacket);
   for (MutableBytes next = splitter.next(); !next.empty(); next = splitter.next())
     owner.add(next);
 }
@@ -182,13 +388,37 @@ TunnelSession& Tunnel::open(SessionSpec spec) {
 }
 
 Status Tunnel::attach(SessionId id, UniqueFd socket, std::unique_ptr<tls::TlsSession> tls,
-                      Bytes leftover) {
+                      Bytes leftover, std::optional<UdpSpec> udp) {
   TunnelSession& session = *sessions_.at(id);
   ChannelObserver& observer = session;  // a private base: only a friend may say so
+  session.start_udp(nullptr, {});
+  if (udp) {
+    auto channel = make_dtls(session, *tls, *udp);
+    session.start_udp(std::move(channel), *udp);
+    session.udp_.dtls.server = udp->dtls.server;
+  }
   session.channel_ =
       std::make_unique<CstpChannel>(loop_, scratch_, std::move(socket), std::move(tls),
                                     session.spec_.cstp, observer, session.counters_);
+  if (session.dtls_ != nullptr && udp->dtls.server) session.dial();
   return session.channel_->start(leftover);
+}
+
+std::unique_ptr<DtlsChannel> Tunnel::make_dtls(TunnelSession& session, tls::TlsSession& tls,
+                                               UdpSpec& udp) {
+  Secret key(tls::kDtlsPskSize);
+  if (const Status exported = tls.export_key(tls::kDtlsPskLabel, key.bytes()); !exported) {
+    log::warning("tunnel", "no UDP channel",
+                 {{"session", session.id().value()}, {"why", exported.error().message()}});
+    return nullptr;
+  }
+  DtlsOptions options = std::move(udp.dtls);
+  udp.dtls.server = options.server;
+  options.psk = std::move(key);
+  DtlsObserver& observer = session;
+  return std::make_unique<DtlsChannel>(loop_, dtls_scratch(), sys_,
+                                       options.server ? nullptr : front_.get(), std::move(options),
+                                       observer, session.counters_);
 }
 
 void Tunnel::remove(SessionId id) {
@@ -209,6 +439,27 @@ void Tunnel::tick() {
     TunnelSession* const session = find(id);
     if (session != nullptr && session->channel_ != nullptr) session->channel_->tick();
   }
+}
+
+// One timer for the UDP channels of all sessions: armed for the earliest that somebody is due.
+void Tunnel::schedule_udp(TimePoint due) {
+  if (due >= udp_timer_due_) return;
+  udp_timer_due_ = due;
+  udp_timer_.start(std::max(due - loop_.now(), Duration::zero()), [this] { tick_udp(); });
+}
+
+// A session is not removed by what happens here.
+void Tunnel::tick_udp() {
+  const TimePoint now = loop_.now();
+  TimePoint next = TimePoint::max();
+  udp_timer_due_ = TimePoint{};  // nobody arms it meanwhile
+  for (const auto& [id, session] : sessions_) {
+    if (session->dtls_ == nullptr) continue;
+    if (session->udp_due() <= now) session->tick_udp(now);
+    next = std::min(next, session->udp_due());
+  }
+  udp_timer_due_ = TimePoint::max();
+  if (next != TimePoint::max()) schedule_udp(std::max(next, now + kUdpGranularity));
 }
 
 }  // namespace culvert::tunnel

@@ -1,8 +1,10 @@
 // Tunnel: the packet loop of one thread. It joins one TUN queue with the sessions that live on the
 // thread:
 //
-//   TUN ── read_batch ──► Router: whose packet? ──► session ── channel ──► peer
-//   TUN ◄─ write_batch ── source check ◄─ session ◄─ channel ◄── peer
+//   TUN ── read_batch ──► Router: whose packet? ──► session ─┬─ DTLS ──► peer
+//   TUN ◄─ write_batch ── source check ◄──────────── session ◄┴─ TLS ◄─── peer
+//
+// TLS is always there; which of the two carries a session's packets is its CarrierChoice's to say.
 //
 // Server and client use the same code; they differ in the Router (a route table, or the one session
 // there is) and in the source check (the session's addresses, or none).
@@ -19,9 +21,14 @@
 #include "common/loop/poll.h"
 #include "common/loop/timer.h"
 #include "common/net/gro_merge.h"
+#include "common/net/sys.h"
 #include "common/net/tun_device.h"
+#include "common/tls/dtls_cookie.h"
+#include "common/tunnel/carrier_choice.h"
 #include "common/tunnel/channel.h"
 #include "common/tunnel/cstp_channel.h"
+#include "common/tunnel/dtls_channel.h"
+#include "common/tunnel/dtls_front.h"
 #include "common/tunnel/stats.h"
 
 namespace culvert::tunnel {
@@ -42,7 +49,13 @@ class TunnelObserver {
   // The session's channel is gone (it was not replaced). The session itself stays until remove(),
   // which may be called from here.
   virtual void on_channel_end(TunnelSession& session, const ChannelEnd& end) = 0;
+  // A DPD answer came over TLS.
   virtual void on_alive(TunnelSession& /*session*/) {}
+  // Packets go over the other channel now: see TunnelSession::choice().
+  virtual void on_carrier_changed(TunnelSession& /*session*/) {}
+  // The largest packet that the session's carrier takes without a detour: what routes into the
+  // tunnel should say.
+  virtual void on_path_mtu(TunnelSession& /*session*/, Mtu /*mtu*/) {}
   // Somebody deleted the TUN device: no packet will pass any more. The log has it already.
   virtual void on_tun_lost() {}
 };
@@ -52,33 +65,80 @@ struct SessionSpec {
   // Inner source addresses that the peer may use; empty: any.
   std::vector<Prefix> sources;
   CstpOptions cstp;
+  // What CONNECT granted: the largest packet that the kernel hands us for this session.
+  Mtu mtu{1500};
 };
 
-// The data-plane half of one session: its channel, what it may send, what it has carried.
-class TunnelSession final : private ChannelObserver {
+// The UDP channel of a connection.
+struct UdpSpec {
+  // The key is filled in by Tunnel::attach().
+  DtlsOptions dtls;
+  CarrierChoice::Options choice;
+  // An IPv6 address is assigned inside: a path that takes less than 1,280 bytes is of no use.
+  bool inner_ipv6 = false;
+  // The association is renewed after this long (client); 0: never.
+  Duration rekey{};
+};
+
+// The data-plane half of one session: its channels, what it may send, what it has carried.
+class TunnelSession final : private DtlsObserver {
  public:
   [[nodiscard]] SessionId id() const { return spec_.id; }
   [[nodiscard]] const Counters& counters() const { return counters_; }
   [[nodiscard]] const SessionSpec& spec() const { return spec_; }
   // nullptr when there is none.
   [[nodiscard]] CstpChannel* channel() { return channel_.get(); }
+  [[nodiscard]] DtlsChannel* dtls() { return dtls_.get(); }
+  // Nothing without a UDP channel.
+  [[nodiscard]] const std::optional<CarrierChoice>& choice() const { return choice_; }
+  // The one that carries packets now; nullptr when there is none.
+  [[nodiscard]] Channel* carrier();
+  // As told to TunnelObserver::on_path_mtu().
+  [[nodiscard]] Mtu path_mtu() const { return path_mtu_; }
+  // Bytes that packets may be cut to for the carrier of now.
+  [[nodiscard]] size_t cut() const;
   // A packet from the TUN; without a channel it is counted and dropped. flush() once a batch.
   void add(MutableBytes packet);
   void flush();
 
  private:
   friend class Tunnel;
-  TunnelSession(class Tunnel& tunnel, SessionSpec spec) : tunnel_(tunnel), spec_(std::move(spec)) {}
+  TunnelSession(class Tunnel& tunnel, SessionSpec spec);
 
   void on_packets(Channel& channel, net::PacketBatch& batch) override;
   void on_alive(Channel& channel) override;
   void on_channel_end(Channel& channel, const ChannelEnd& end) override;
+  void on_dtls_up(DtlsChannel& channel) override;
+  void on_dtls_received(DtlsChannel& channel) override;
+  void on_dtls_down(DtlsChannel& channel, const std::string& text) override;
+  void on_path_mtu(DtlsChannel& channel) override;
+  void on_due_changed(DtlsChannel& channel) override;
   [[nodiscard]] bool admits(Bytes packet);
+
+  void start_udp(std::unique_ptr<DtlsChannel> channel, const UdpSpec& udp);
+  void tick_udp(TimePoint now);
+  void dial();
+  void renew_keys(TimePoint now);
+  [[nodiscard]] TimePoint udp_due() const;
+  void judge_path();
+  void note_choice();
 
   class Tunnel& tunnel_;
   SessionSpec spec_;
   Counters counters_;
   std::unique_ptr<CstpChannel> channel_;
+  std::unique_ptr<DtlsChannel> dtls_;
+  std::optional<CarrierChoice> choice_;
+  UdpSpec udp_;              // without key and configuration
+  bool over_dtls_ = false;   // choice_, for the packet path
+  bool sent_dtls_ = false;   // since the last flush()
+  std::string udp_failure_;  // told once
+  TimePoint keys_since_{};   // of the association in use
+  Mtu path_mtu_{0};
+  // The packets of a TUN batch that are this session's, chained by index.
+  uint16_t first_in_batch_ = 0;
+  uint16_t last_in_batch_ = 0;
+  bool in_batch_ = false;
 };
 
 class Tunnel {
@@ -90,13 +150,17 @@ class Tunnel {
   Tunnel& operator=(const Tunnel&) = delete;
 
   Status start();
+  // Server: DTLS handshakes are taken on this bound socket from now on. Before start(), once.
+  Status serve_udp(net::UdpSocket socket, std::shared_ptr<const tls::DtlsCookieKey> cookie_key);
 
   // The session of this id, made or brought up to date. No channel yet, or still the old one.
   TunnelSession& open(SessionSpec spec);
-  // Gives an open session a channel over the given connection; one that it had is closed without a
-  // word. The observer may be called before this returns. REQUIRES: open() was called for `id`.
-  Status attach(SessionId id, UniqueFd socket, std::unique_ptr<tls::TlsSession> tls,
-                Bytes leftover);
+  // Gives an open session a channel over the given connection, and one over UDP beside it, keyed
+  // from it; those that it had are closed without a word. The observer may be called before this
+  // returns. A UDP channel that cannot be had is logged and done without.
+  // REQUIRES: open() was called for `id`; serve_udp() if `udp` is a server's.
+  Status attach(SessionId id, UniqueFd socket, std::unique_ptr<tls::TlsSession> tls, Bytes leftover,
+                std::optional<UdpSpec> udp = {});
   // Forgets the session and closes its channel at once.
   void remove(SessionId id);
   // nullptr if there is none.
@@ -110,24 +174,39 @@ class Tunnel {
   [[nodiscard]] const net::TunDevice& tun() const { return tun_; }
   // Packets that had no session.
   [[nodiscard]] const Counters& unrouted() const { return unrouted_; }
+  // nullptr without serve_udp().
+  [[nodiscard]] DtlsFront* front() const { return front_.get(); }
 
  private:
   friend class TunnelSession;
   void on_tun_readable();
   void distribute();
+  void chain(TunnelSession& owner, uint16_t index);
   void split(TunnelSession& owner, MutableBytes packet);
   void write_inside(net::PacketBatch& batch, TunnelSession& from);
   void tick();
+  void schedule_udp(TimePoint due);
+  void tick_udp();
+  [[nodiscard]] DtlsScratch& dtls_scratch();
+  [[nodiscard]] std::unique_ptr<DtlsChannel> make_dtls(TunnelSession& session, tls::TlsSession& tls,
+                                                       UdpSpec& udp);
 
   loop::Loop& loop_;
   net::TunDevice tun_;
   Router& router_;
   TunnelObserver& observer_;
+  net::KernelSys sys_;
   loop::Poll poll_;
   loop::Timer timer_;
+  loop::Timer udp_timer_;
+  TimePoint udp_timer_due_ = TimePoint::max();
   ChannelScratch scratch_;
+  std::unique_ptr<DtlsScratch> dtls_scratch_;  // made for the first UDP channel
+  std::unique_ptr<DtlsFront> front_;
   net::PacketBatch outbound_;           // packets and superpackets of one TUN read
   std::vector<TunnelSession*> owners_;  // of the packets in outbound_
+  std::vector<uint16_t> next_;          // the packet after packet i that has the same owner
+  std::vector<TunnelSession*> group_;   // the owners in outbound_, each once
   std::vector<MutableBytes> admitted_;  // packets of one write
   net::GroMerger merger_;
   std::unordered_map<SessionId, std::unique_ptr<TunnelSession>> sessions_;

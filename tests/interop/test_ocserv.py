@@ -54,6 +54,22 @@ def test_both_families_both_ways(wire, client, start_ocserv, tls):
     assert "alice" in ocserv.users()
 
 
+@pytest.mark.smoke
+@pytest.mark.parametrize("tls", ["NORMAL:-VERS-ALL:+VERS-TLS1.3", "NORMAL:-VERS-ALL:+VERS-TLS1.2"],
+                         ids=["tls13", "tls12"])
+def test_uses_dtls(wire, client, start_ocserv, tls):
+    start_ocserv(tls=tls, extra="udp-port = 443")
+    client.connect()
+    wait_until(lambda: client.status()["channel"] == "dtls", "packets going over DTLS", 15)
+    ipv4, ipv6 = inside_addresses(client)
+    for size in (None, 1200):
+        client.host.ping(Ocserv.INSIDE4, size=size)
+        client.host.ping(Ocserv.INSIDE6, size=size)
+        wire.server.ping(ipv4, size=size)
+        wire.server.ping(ipv6, size=size)
+    assert client.status()["channel"] == "dtls"
+
+
 def test_bulk_both_ways(wire, client, start_ocserv):
     start_ocserv()
     client.connect()

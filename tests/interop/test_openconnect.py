@@ -6,12 +6,13 @@ import pytest
 
 from harness import peers
 from harness.culvert import INSIDE4, INSIDE6
+from harness.wait import wait_until
 
 
 @pytest.fixture
-def files(running_server):
-    issued = running_server.export_for("alice")
-    issued.ca = running_server.dir / "ca.crt"
+def files(server):
+    issued = server.export_for("alice")
+    issued.ca = server.dir / "ca.crt"
     return issued
 
 
@@ -32,8 +33,38 @@ def test_both_families_both_ways(wire, client_host, files, running_server):
     oc.stop()
 
 
-def test_without_telling_it_not_to_use_dtls(wire, client_host, files, running_server):
+@pytest.mark.smoke
+@pytest.mark.parametrize("over", ["198.51.100.1", "2001:db8:ffff::1"], ids=["over4", "over6"])
+def test_uses_dtls(wire, client_host, files, running_server, over):
+    oc = openconnect(client_host, files,
+                     arguments=("--resolve", f"vpn.example.com:{over}")).wait_until_up(limit=8)
+    session = wait_until(lambda: (s := running_server.session("alice"))["channel"] == "dtls" and s,
+                         "packets going over DTLS", 10)
+    for size in (None, 1200):
+        client_host.ping(INSIDE4, size=size)
+        client_host.ping(INSIDE6, size=size)
+        wire.server.ping(session["ipv4"], size=size)
+        wire.server.ping(session["ipv6"], size=size)
+    assert "Established DTLS connection" in oc.process.output(), oc.process.output()
+    # It has probed, and every probe of a size that fits was echoed.
+    mtu = int(oc.script_lines("connect")[0][3].removeprefix("mtu="))
+    assert mtu >= 1400 if over == "198.51.100.1" else mtu >= 1380
+    oc.stop()
+
+
+def test_dtls_comes_back_after_a_reconnect(client_host, files, running_server):
+    oc = openconnect(client_host, files, arguments=()).wait_until_up()
+    for _ in range(2):
+        wait_until(lambda: running_server.session("alice")["channel"] == "dtls", "DTLS", 10)
+        oc.reconnect()
+    wait_until(lambda: running_server.session("alice")["channel"] == "dtls", "DTLS", 10)
+    client_host.ping(INSIDE4)
+
+
+def test_comes_up_where_udp_is_not_served(wire, client_host, files, server):
     """No UDP is offered, so a client that would like it comes up without delay."""
+    server.configure("udp", enabled=False)
+    server.start()
     openconnect(client_host, files, arguments=()).wait_until_up(limit=8)
     client_host.ping(INSIDE4)
 

@@ -1,0 +1,178 @@
+#include "common/tunnel/dtls_front.h"
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <string_view>
+#include <utility>
+
+#include "common/tls/random.h"
+
+namespace culvert::tunnel {
+namespace {
+
+constexpr auto kConnectionIdType = std::byte{25};  // RFC 9146 section 3
+constexpr size_t kCidOffset = 11;                  // behind type, version, epoch and sequence
+
+uint64_t load_word(Bytes bytes) {
+  uint64_t word = 0;
+  std::memcpy(&word, bytes.data(), std::min(sizeof word, bytes.size()));
+  return word;
+}
+
+std::optional<ServerCid> cid_of(Bytes datagram) {
+  if (datagram.empty() || datagram[0] != kConnectionIdType ||
+      datagram.size() < kCidOffset + tls::kServerCidSize) {
+    return std::nullopt;
+  }
+  ServerCid cid;
+  std::copy_n(datagram.begin() + kCidOffset, cid.size(), cid.begin());
+  return cid;
+}
+
+}  // namespace
+
+size_t DtlsFront::PathHash::operator()(const net::UdpPath& path) const noexcept {
+  const std::hash<IpAddress> hash;
+  return hash(path.peer.address) * 31 + hash(path.local) * 7 + path.peer.port;
+}
+
+// Both are random, each bit as good as the next.
+size_t DtlsFront::CidHash::operator()(const ServerCid& cid) const noexcept {
+  return load_word(cid);
+}
+size_t DtlsFront::AppIdHash::operator()(const tls::AppId& id) const noexcept {
+  return load_word(id);
+}
+
+DtlsFront::DtlsFront(loop::Loop& loop, std::unique_ptr<tls::DtlsCookieResponder> responder)
+    : loop_(loop), responder_(std::move(responder)) {}
+
+DtlsFront::~DtlsFront() = default;
+
+Result<std::unique_ptr<DtlsFront>> DtlsFront::create(
+    loop::Loop& loop, DtlsScratch& scratch, net::UdpSocket socket,
+    std::shared_ptr<const tls::DtlsCookieKey> cookie_key) {
+  auto responder = tls::DtlsCookieResponder::create(std::move(cookie_key));
+  if (!responder) return responder.error();
+  std::unique_ptr<DtlsFront> front(new DtlsFront(loop, std::move(*responder)));
+  UdpPort::Sink& sink = *front;
+  front->port_ = std::make_unique<UdpPort>(loop, scratch.received, std::move(socket), sink);
+  return front;
+}
+
+std::vector<std::byte> DtlsFront::transport_id(const net::UdpPath& path) {
+  const Bytes address = path.peer.address.bytes();
+  std::vector<std::byte> id(address.begin(), address.end());
+  id.push_back(static_cast<std::byte>(path.peer.port >> 8));
+  id.push_back(static_cast<std::byte>(path.peer.port & 0xff));
+  return id;
+}
+
+// ---- who is who ---------------------------------------------------------------------------------
+
+void DtlsFront::expect(const tls::AppId& app_id, DtlsChannel& channel) {
+  expected_[app_id] = &channel;
+}
+
+void DtlsFront::withdraw(const tls::AppId& app_id, const DtlsChannel& channel) {
+  const auto found = expected_.find(app_id);
+  if (found != expected_.end() && found->second == &channel) expected_.erase(found);
+  if (delivering_ == &channel) delivering_ = nullptr;
+}
+
+void DtlsFront::bind(const net::UdpPath& path, DtlsChannel& channel) {
+  by_path_[path] = &channel;
+}
+
+void DtlsFront::unbind(const net::UdpPath& path, const DtlsChannel& channel) {
+  const auto found = by_path_.find(path);
+  if (found != by_path_.end() && found->second == &channel) by_path_.erase(found);
+}
+
+ServerCid DtlsFront::issue_cid(DtlsChannel& channel) {
+  ServerCid cid;
+  do {
+    tls::random_bytes(cid);
+  } while (!by_cid_.try_emplace(cid, &channel).second);
+  return cid;
+}
+
+void DtlsFront::release_cid(Bytes cid) {
+  if (cid.size() != tls::kServerCidSize) return;
+  ServerCid key;
+  std::copy(cid.begin(), cid.end(), key.begin());
+  by_cid_.erase(key);
+}
+
+// A train comes from one peer. One that has moved is known by the connection ID alone.
+DtlsChannel* DtlsFront::find(const net::UdpTrain& train) const {
+  if (const auto cid = cid_of(train.bytes)) {
+    const auto found = by_cid_.find(*cid);
+    return found == by_cid_.end() ? nullptr : found->second;
+  }
+  const auto found = by_path_.find(train.path);
+  return found == by_path_.end() ? nullptr : found->second;
+}
+
+// ---- datagrams ----------------------------------------------------------------------------------
+
+// Opened packets lie in memory that all channels of the thread share: whoever has some must pass
+// them on before another one opens any.
+void DtlsFront::on_train(UdpPort& port, const net::UdpTrain& train) {
+  DtlsChannel* const channel = find(train);
+  if (channel == nullptr) {
+    for (size_t i = 0; i < train.count(); ++i)
+      greet(port, train.path, train[i]);
+    return;
+  }
+  if (delivering_ != channel) deliver();
+  delivering_ = channel;
+  channel->receive(port, train);
+}
+
+void DtlsFront::on_trains_end(UdpPort& port) {
+  deliver();
+  port.flush();
+}
+
+void DtlsFront::deliver() {
+  if (DtlsChannel* const channel = std::exchange(delivering_, nullptr)) channel->deliver();
+}
+
+void DtlsFront::on_too_large(UdpPort& /*port*/, const net::UdpPath& path, uint16_t size) {
+  const auto found = by_path_.find(path);
+  if (found != by_path_.end()) found->second->too_large(size);
+}
+
+void DtlsFront::greet(UdpPort& port, const net::UdpPath& path, Bytes datagram) {
+  const auto hello = tls::parse_client_hello(datagram);
+  if (!hello) {
+    ++stats_.stray;
+    return;
+  }
+  const std::vector<std::byte> id = transport_id(path);
+  const TimePoint now = loop_.now();
+  if (!responder_->proves_address(*hello, id, now)) {
+    static_assert(tls::kHelloVerifyRequestSize < tls::kDtlsRecordHeader + 12 + 2 + 32 + 1 + 1 + 4,
+                  "an answer must not be larger than the smallest ClientHello");
+    const MutableBytes answer =
+        responder_->answer(*hello, id, now, port.room(tls::kHelloVerifyRequestSize));
+    port.commit(answer.size(), path);
+    ++stats_.challenged;
+    return;
+  }
+  const auto app_id = hello->app_id();
+  const auto found = app_id ? expected_.find(*app_id) : expected_.end();
+  if (found == expected_.end()) {
+    ++stats_.unknown_app;
+    return;
+  }
+  ++stats_.accepted;
+  DtlsChannel& channel = *found->second;
+  if (delivering_ != &channel) deliver();
+  delivering_ = &channel;
+  channel.accept(port, path, datagram);
+}
+
+}  // namespace culvert::tunnel

@@ -1,0 +1,92 @@
+// DtlsFront: what stands between a server's UDP port and its sessions' DTLS channels. It finds the
+// channel that a datagram belongs to, by connection ID (RFC 9146) or by the addresses it came from
+// and to, and answers strangers without keeping any state (RFC 6347 section 4.2.1): a ClientHello
+// gets a HelloVerifyRequest, which is smaller, and only one that comes back with the cookie reaches
+// the channel that waits for its App-ID. Everything else is counted and dropped.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "common/base/result.h"
+#include "common/loop/loop.h"
+#include "common/tls/dtls_config.h"
+#include "common/tls/dtls_cookie.h"
+#include "common/tls/dtls_hello.h"
+#include "common/tunnel/dtls_channel.h"
+#include "common/tunnel/udp_port.h"
+
+namespace culvert::tunnel {
+
+using ServerCid = std::array<std::byte, tls::kServerCidSize>;
+
+class DtlsFront final : private UdpPort::Sink {
+ public:
+  struct Stats {
+    uint64_t challenged = 0;   // ClientHellos answered with a cookie
+    uint64_t unknown_app = 0;  // with a good cookie, but nobody waits for the App-ID
+    uint64_t stray = 0;        // datagrams of no session and no ClientHello
+    uint64_t accepted = 0;     // handshakes begun
+  };
+
+  // Takes over the bound socket. `scratch` must outlive the front. kFailure if the library lacks
+  // memory.
+  static Result<std::unique_ptr<DtlsFront>> create(
+      loop::Loop& loop, DtlsScratch& scratch, net::UdpSocket socket,
+      std::shared_ptr<const tls::DtlsCookieKey> cookie_key);
+  ~DtlsFront() override;
+
+  Status start() { return port_->start(); }
+
+  // Handshakes with this App-ID are for that channel, until withdraw().
+  void expect(const tls::AppId& app_id, DtlsChannel& channel);
+  void withdraw(const tls::AppId& app_id, const DtlsChannel& channel);
+  // Datagrams that come this way belong to the channel, until unbind(). A later bind() of the same
+  // path replaces an earlier one.
+  void bind(const net::UdpPath& path, DtlsChannel& channel);
+  void unbind(const net::UdpPath& path, const DtlsChannel& channel);
+  // A new connection ID that leads to the channel, until release().
+  [[nodiscard]] ServerCid issue_cid(DtlsChannel& channel);
+  void release_cid(Bytes cid);
+  // A datagram that may be a stranger's first words: answers it, begins a handshake, or counts it.
+  void greet(UdpPort& port, const net::UdpPath& path, Bytes datagram);
+
+  [[nodiscard]] UdpPort& port() { return *port_; }
+  [[nodiscard]] const Stats& stats() const { return stats_; }
+
+  // What a cookie is bound to: the peer's address and port.
+  [[nodiscard]] static std::vector<std::byte> transport_id(const net::UdpPath& path);
+
+ private:
+  struct PathHash {
+    size_t operator()(const net::UdpPath& path) const noexcept;
+  };
+  struct CidHash {
+    size_t operator()(const ServerCid& cid) const noexcept;
+  };
+  struct AppIdHash {
+    size_t operator()(const tls::AppId& id) const noexcept;
+  };
+
+  DtlsFront(loop::Loop& loop, std::unique_ptr<tls::DtlsCookieResponder> responder);
+
+  void on_train(UdpPort& port, const net::UdpTrain& train) override;
+  void on_trains_end(UdpPort& port) override;
+  void on_too_large(UdpPort& port, const net::UdpPath& path, uint16_t size) override;
+  [[nodiscard]] DtlsChannel* find(const net::UdpTrain& train) const;
+  void deliver();
+
+  loop::Loop& loop_;
+  std::unique_ptr<tls::DtlsCookieResponder> responder_;
+  std::unique_ptr<UdpPort> port_;
+  std::unordered_map<tls::AppId, DtlsChannel*, AppIdHash> expected_;
+  std::unordered_map<net::UdpPath, DtlsChannel*, PathHash> by_path_;
+  std::unordered_map<ServerCid, DtlsChannel*, CidHash> by_cid_;
+  DtlsChannel* delivering_ = nullptr;  // has opened packets that are not passed on yet
+  Stats stats_;
+};
+
+}  // namespace culvert::tunnel
