@@ -18,6 +18,7 @@
 #include "common/tls/tls_session.h"
 #include "common/tunnel/stats.h"
 #include "common/tunnel/tunnel.h"
+#include "common/wire/culvert_features.h"
 
 namespace culvert::server {
 
@@ -29,6 +30,8 @@ struct AttachRequest {
   std::vector<std::byte> leftover;       // decrypted bytes that followed the CONNECT request
   std::vector<Prefix> inside;            // addresses of the peer and networks behind it
   std::chrono::seconds dpd{}, keepalive{};
+  Mtu mtu;                         // as granted
+  wire::CulvertFeatures features;  // as granted
 };
 
 struct SessionStats {

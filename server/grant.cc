@@ -11,6 +11,9 @@ namespace {
 // Keys are replaced once a day (by the client, at our bidding): AES-GCM has limits.
 constexpr std::chrono::hours kRekeyTime{24};
 
+// Of the extension between Culvert peers.
+constexpr wire::CulvertFeatures kServedFeatures{.superpacket = true, .packed = true};
+
 // The kernel's idea of the path counts, up to Ethernet's: loopback devices have 64 KB, which says
 // nothing about what comes behind.
 tunnel::MtuPlan plan_for(const ConnectRequest& request, bool inner_ipv6) {
@@ -61,6 +64,7 @@ wire::TunnelParams params_for(const Session& session, const ConnectRequest& requ
   params.rekey_method = wire::RekeyMethod::kNewTunnel;
   if (settings.idle_timeout.count() != 0) params.idle_timeout = settings.idle_timeout;
   params.hostname = request.offer.hostname;
+  params.features = wire::common_to(request.offer.features, kServedFeatures);
   return params;
 }
 

@@ -19,6 +19,7 @@
 #include "common/net/netlink.h"
 #include "common/tls/certificate.h"
 #include "common/tunnel/stats.h"
+#include "common/wire/culvert_features.h"
 
 namespace culvert::server {
 
@@ -65,6 +66,7 @@ struct Session {
   std::vector<Prefix> networks;    // behind the client
   std::vector<net::Route> routes;  // what the kernel was asked to route to our device for it
   std::optional<Mtu> mtu;          // of the newest grant
+  wire::CulvertFeatures features;  // the same
 
   WallTime logged_in_at{};
   std::optional<WallTime> connected_at;

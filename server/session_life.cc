@@ -51,7 +51,8 @@ void SessionManager::attach(Connected connected) {
              {"inside", addresses_of(*session)},
              {"mtu", session->mtu.value_or(Mtu{}).value()},
              {"tls", session->tls_version},
-             {"cipher", session->cipher}});
+             {"cipher", session->cipher},
+             {"features", wire::write_features(session->features)}});
   AttachRequest request;
   request.id = session->id;
   request.attachment = session->attachment;
@@ -61,6 +62,8 @@ void SessionManager::attach(Connected connected) {
   request.inside = session->inside();
   request.dpd = rules_.session.dpd;
   request.keepalive = rules_.session.keepalive;
+  request.mtu = session->mtu.value_or(Mtu{});
+  request.features = session->features;
   env_.carrier.attach(std::move(request));
 }
 

@@ -266,6 +266,7 @@ void SessionManager::connect(ConnectRequest request, ConnectDone done) {
   session.tls_version = std::move(request.tls_version);
   session.cipher = std::move(request.cipher);
   session.mtu = grant.params.mtu;
+  session.features = grant.params.features;
   grant.attachment = {session.id, table_.attach(session, env_.now())};
 
   auto wanted = routes_for(session, env_.device, grant.params.mtu);

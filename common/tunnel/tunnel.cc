@@ -38,6 +38,14 @@ void TunnelSession::add(MutableBytes packet) {
   channel_->add(packet);
 }
 
+void TunnelSession::add_superpacket(const net::VnetHeader& header, MutableBytes packet) {
+  if (channel_ == nullptr) {
+    counters_.drop(DropReason::kChannelDown, net::segments_of(header, packet.size()));
+    return;
+  }
+  channel_->add_superpacket(header, packet);
+}
+
 void TunnelSession::flush() {
   if (channel_ != nullptr) channel_->flush();
 }
@@ -62,6 +70,11 @@ bool TunnelSession::admits(Bytes packet) {
 
 void TunnelSession::on_packets(Channel& /*channel*/, net::PacketBatch& batch) {
   tunnel_.write_inside(batch, *this);
+}
+
+void TunnelSession::on_superpacket(Channel& /*channel*/, const net::VnetHeader& header,
+                                   MutableBytes packet) {
+  tunnel_.write_superpacket(header, packet, *this);
 }
 
 void TunnelSession::on_alive(Channel& /*channel*/) {
@@ -131,7 +144,7 @@ void Tunnel::distribute() {
     if (owners[i] == nullptr) {
       unrouted_.drop(DropReason::kNoSession);
     } else if (tun_.has_vnet_header()) {
-      split(*owners[i], packets[i]);
+      add_from_kernel(*owners[i], packets[i]);
     } else {
       owners[i]->add(packets[i]);
     }
@@ -143,16 +156,14 @@ void Tunnel::distribute() {
   }
 }
 
-// From what the kernel hands over, one by one, to packets as they will arrive.
-void Tunnel::split(TunnelSession& owner, MutableBytes packet) {
+// What the kernel hands over may be an ordinary packet, one without its checksum, or a superpacket.
+void Tunnel::add_from_kernel(TunnelSession& owner, MutableBytes packet) {
   auto header = net::decode_vnet(net::extend_front(packet, net::kVnetHeaderSize));
   if (!header || net::check_vnet(*header, packet, net::kKernelBounds) != net::VnetVerdict::kOk) {
     owner.counters_.drop(DropReason::kMalformed);
     return;
   }
-  net::GsoSplitter splitter(*header, packet, kMaxSuperpacket);
-  for (MutableBytes next = splitter.next(); !next.empty(); next = splitter.next())
-    owner.add(next);
+  owner.add_superpacket(*header, packet);
 }
 
 void Tunnel::write_inside(net::PacketBatch& batch, TunnelSession& from) {
@@ -169,6 +180,35 @@ void Tunnel::write_inside(net::PacketBatch& batch, TunnelSession& from) {
   from.counters_.rx_packets += outcome.written;
   from.counters_.rx_bytes += bytes;
   from.counters_.drop(DropReason::kTunBusy, outcome.dropped);
+}
+
+// One that the device does not take is split here.
+void Tunnel::write_superpacket(const net::VnetHeader& header, MutableBytes packet,
+                               TunnelSession& from) {
+  if (!from.admits(packet)) return;
+  Counters& counters = from.counters_;
+  counters.rx_bytes += packet.size();
+  const auto count = [&counters](const net::WriteOutcome& outcome) {
+    counters.rx_packets += outcome.written;
+    counters.drop(DropReason::kTunBusy, outcome.dropped);
+  };
+  const bool taken =
+      tun_.has_vnet_header() && (header.type != net::GsoType::kUdpL4 || tun_.offloads().udp);
+  if (taken) return count(write_alone(header, packet, net::segments_of(header, packet.size())));
+  net::GsoSplitter splitter(header, packet, kMaxSuperpacket);
+  for (MutableBytes next = splitter.next(); !next.empty(); next = splitter.next())
+    count(write_alone({}, next, 1));
+}
+
+// Its header goes into the bytes before it.
+net::WriteOutcome Tunnel::write_alone(const net::VnetHeader& header, MutableBytes packet,
+                                      size_t packets) {
+  if (!tun_.has_vnet_header()) return tun_.write_batch({&packet, 1});
+  const MutableBytes whole = net::extend_front(packet, net::kVnetHeaderSize);
+  net::encode_vnet(whole.first(net::kVnetHeaderSize), header);
+  const iovec part{whole.data(), whole.size()};
+  const net::TunWrite write{{&part, 1}, packets};
+  return tun_.write_merged({&write, 1});
 }
 
 TunnelSession& Tunnel::open(SessionSpec spec) {

@@ -64,6 +64,8 @@ class TunnelSession final : private ChannelObserver {
   [[nodiscard]] CstpChannel* channel() { return channel_.get(); }
   // A packet from the TUN; without a channel it is counted and dropped. flush() once a batch.
   void add(MutableBytes packet);
+  // The same for a superpacket whose header has passed check_vnet().
+  void add_superpacket(const net::VnetHeader& header, MutableBytes packet);
   void flush();
 
  private:
@@ -71,6 +73,8 @@ class TunnelSession final : private ChannelObserver {
   TunnelSession(class Tunnel& tunnel, SessionSpec spec) : tunnel_(tunnel), spec_(std::move(spec)) {}
 
   void on_packets(Channel& channel, net::PacketBatch& batch) override;
+  void on_superpacket(Channel& channel, const net::VnetHeader& header,
+                      MutableBytes packet) override;
   void on_alive(Channel& channel) override;
   void on_channel_end(Channel& channel, const ChannelEnd& end) override;
   [[nodiscard]] bool admits(Bytes packet);
@@ -115,8 +119,10 @@ class Tunnel {
   friend class TunnelSession;
   void on_tun_readable();
   void distribute();
-  void split(TunnelSession& owner, MutableBytes packet);
+  void add_from_kernel(TunnelSession& owner, MutableBytes packet);
   void write_inside(net::PacketBatch& batch, TunnelSession& from);
+  void write_superpacket(const net::VnetHeader& header, MutableBytes packet, TunnelSession& from);
+  net::WriteOutcome write_alone(const net::VnetHeader& header, MutableBytes packet, size_t packets);
   void tick();
 
   loop::Loop& loop_;
