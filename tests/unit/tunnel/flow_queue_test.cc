@@ -108,6 +108,68 @@ TEST_F(FlowQueueTest, AShortBurstIsNotDropped) {
   EXPECT_EQ(queue.drops().delay, 0U);
 }
 
+TEST_F(FlowQueueTest, WhatWentInComesOutWithItsTag) {
+  queue.push({packet(7, 60'000), 45, 0x20}, 1, kStart);
+  queue.push({packet(8, 100)}, 2, kStart);
+  const FlowQueue::Popped large = queue.pop(kStart);
+  EXPECT_EQ(large.bytes.size(), 60'000U);
+  EXPECT_EQ(large.packets, 45);
+  EXPECT_EQ(large.tag, 0x20);
+  large.bytes.data()[-8] = std::byte{1};  // headroom is writable
+  const FlowQueue::Popped small = queue.pop(kStart);
+  EXPECT_EQ(small.bytes.size(), 100U);
+  EXPECT_EQ(small.packets, 1);
+  EXPECT_EQ(small.tag, 0);
+}
+
+TEST_F(FlowQueueTest, SuperpacketsAndSinglePacketsShareByBytes) {
+  FlowQueue::Limits large = limits;
+  large.max_bytes = 1'000'000;
+  FlowQueue both(pool, 8, large);
+  for (int i = 0; i < 8; ++i)
+    both.push({packet(1, 60'000), 40}, 1, kStart);
+  for (int i = 0; i < 500; ++i)
+    both.push({packet(2, 1000)}, 2, kStart);
+  std::map<std::byte, size_t> bytes;
+  while (bytes[std::byte{1}] < 300'000) {
+    const MutableBytes out = both.pop(kStart).bytes;
+    bytes[out[0]] += out.size();
+  }
+  EXPECT_NEAR(static_cast<double>(bytes[std::byte{2}]), 300'000, 62'000);
+}
+
+TEST_F(FlowQueueTest, DropsAreCountedInPackets) {
+  for (int i = 0; i < 3; ++i)
+    queue.push({packet(1, 50'000), 40}, 1, kStart);
+  EXPECT_EQ(queue.drops().full, 40U);
+  EXPECT_EQ(queue.bytes(), 100'000U);
+  EXPECT_TRUE(queue.pop(kStart + limits.max_age + 1ms).bytes.empty());
+  EXPECT_EQ(queue.drops().delay, 80U);
+}
+
+// At a standing delay, dropping the only one there is would leave the line idle.
+TEST_F(FlowQueueTest, TheLastSuperpacketIsNotDroppedForItsDelay) {
+  TimePoint now = kStart;
+  for (int i = 0; i < 100; ++i) {
+    queue.push({packet(1, 60'000), 40}, 1, now);
+    now += 50ms;
+    EXPECT_FALSE(queue.pop(now).bytes.empty());
+  }
+  EXPECT_EQ(queue.drops().delay, 0U);
+}
+
+TEST_F(FlowQueueTest, SmallPacketsDoNotTakeTheBuffersOfSuperpackets) {
+  FlowQueue::Limits many;
+  many.max_bytes = 10'000'000;
+  FlowQueue full(pool, 8, many);
+  for (int i = 0; i < 20; ++i)
+    full.push({packet(1, 60'000), 40}, 1, kStart);
+  EXPECT_EQ(full.items(), 16U);
+  EXPECT_EQ(full.drops().full, 160U);
+  full.push({packet(2, 2000)}, 2, kStart);
+  EXPECT_EQ(full.items(), 17U);
+}
+
 TEST(FlowQueue, AnEmptyPoolDropsInsteadOfGrowing) {
   PacketPool pool({.size = 2048, .max = 3});
   FlowQueue queue(pool, 8, {});
