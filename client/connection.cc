@@ -332,8 +332,7 @@ tunnel::SessionSpec Connection::session_spec() const {
   const bool announced = params_->dpd > std::chrono::seconds(0);
   spec.cstp.liveness.dpd = announced ? Duration(params_->dpd) : kDefaultDpd;
   spec.cstp.liveness.keepalive = params_->keepalive;
-  spec.cstp.features = params_->features;
-  spec.cstp.mtu = params_->mtu.value();
+  spec.cstp.agree(params_->features, params_->mtu);
   return spec;
 }
 

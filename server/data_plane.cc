@@ -92,8 +92,7 @@ void DataPlane::Thread::attach(AttachRequest request) {
   // A phone that sleeps answers late; the peer's own check is the strict one.
   spec.cstp.liveness.dead_after = 3 * Duration(request.dpd);
   spec.cstp.liveness.keepalive = request.keepalive;
-  spec.cstp.features = request.features;
-  spec.cstp.mtu = request.mtu.value();
+  spec.cstp.agree(request.features, request.mtu);
   withdraw(spec.id);
   attachments_[spec.id] = request.attachment;
   TunnelSession& session = tunnel_.open(std::move(spec));

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/strong.h"
 #include "common/base/unique_fd.h"
 #include "common/loop/loop.h"
 #include "common/loop/poll.h"
@@ -44,8 +45,17 @@ struct ChannelScratch {
 struct CstpOptions {
   Liveness::Options liveness;
   FlowQueue::Limits queue;
-  wire::CulvertFeatures features;  // what both sides have agreed on
+  wire::CulvertFeatures features;  // what both sides have agreed on: see agree()
   size_t mtu = 65535;              // of the session: nothing larger may come out of a superpacket
+
+  // With superpackets, a queue of the usual size would hold sixteen of them: less than what one
+  // turn brings from a fast sender. The bound of time stays.
+  static constexpr size_t kSuperpacketQueue = 4U << 20;
+  void agree(const wire::CulvertFeatures& both, Mtu session_mtu) {
+    features = both;
+    mtu = session_mtu.value();
+    if (features.superpacket) queue.max_bytes = kSuperpacketQueue;
+  }
 };
 
 class CstpChannel final : public Channel {

@@ -16,9 +16,17 @@ FlowQueue::~FlowQueue() {
       pool_.give_back(take_head(bucket));
 }
 
+// Of a shared pool, each of n greedy queues so gets an equal part, and one part stays free for
+// whoever comes new.
+bool FlowQueue::is_full(size_t more) const {
+  const size_t kind = pool_.kind_for(headroom_ + more);
+  return items_ >= limits_.max_items || bytes_ + more > limits_.max_bytes ||
+         held_[kind] >= pool_.left(kind);
+}
+
 void FlowQueue::push(const Item& item, uint32_t flow_hash, TimePoint now) {
   const Bytes bytes = item.bytes;
-  while (items_ > 0 && (items_ >= limits_.max_items || bytes_ + bytes.size() > limits_.max_bytes))
+  while (items_ > 0 && is_full(bytes.size()))
     drop_from_fattest();
   const PacketPool::Index index = pool_.take(headroom_ + bytes.size());
   if (index == PacketPool::kNone) {
@@ -39,6 +47,7 @@ void FlowQueue::push(const Item& item, uint32_t flow_hash, TimePoint now) {
   bucket.bytes += bytes.size();
   bytes_ += bytes.size();
   ++items_;
+  ++held_[PacketPool::kind_of(index)];
   if (bucket.listed) return;
   bucket.deficit = kQuantum;
   list(number);
@@ -57,6 +66,7 @@ PacketPool::Index FlowQueue::take_head(Bucket& bucket) {
   bucket.bytes -= note.length;
   bytes_ -= note.length;
   --items_;
+  --held_[PacketPool::kind_of(index)];
   return index;
 }
 

@@ -2,6 +2,7 @@
 // time: flows are hashed to buckets that are served in turn (a bulk flow cannot starve a ping), a
 // bucket whose packets wait too long loses some at its head (CoDel, RFC 8289, per bucket as in
 // FQ-CoDel, RFC 8290), and over the limit of bytes or packets the fattest bucket loses first.
+// A queue never holds more buffers than it leaves to all others together.
 //
 // Pure but for the memory it borrows from the thread's PacketPool.
 #pragma once
@@ -77,6 +78,7 @@ class FlowQueue {
   PacketPool::Index take_head(Bucket& bucket);
   void drop_head(Bucket& bucket, uint64_t& counter);
   void drop_from_fattest();
+  [[nodiscard]] bool is_full(size_t more) const;
   bool should_drop(Bucket& bucket, const PacketPool::Note& note, TimePoint now);
   void list(size_t number);
 
@@ -90,6 +92,7 @@ class FlowQueue {
   PacketPool::Index lent_ = PacketPool::kNone;
   size_t bytes_ = 0;
   size_t items_ = 0;
+  std::array<size_t, 2> held_{};  // buffers of the pool, by their kind
   Drops drops_;
 };
 

@@ -29,7 +29,7 @@ void PacketPool::grow(Kind& kind) {
 }
 
 PacketPool::Index PacketPool::take(size_t size) {
-  const Index number = size <= kinds_[0].slots.size ? 0 : 1;
+  const auto number = static_cast<Index>(kind_for(size));
   Kind& kind = kinds_[number];
   assert(size <= kind.slots.size);
   if (kind.in_use >= kind.slots.max) return kNone;

@@ -49,6 +49,12 @@ class PacketPool {
     return kinds_[index >> kKindShift].notes[index & kSlotMask];
   }
   [[nodiscard]] size_t max_size() const;
+  // Which kind of buffer take(size) gives: 0 or 1; and how many of it are left.
+  [[nodiscard]] size_t kind_for(size_t size) const { return size <= kinds_[0].slots.size ? 0 : 1; }
+  [[nodiscard]] static size_t kind_of(Index index) { return index >> kKindShift; }
+  [[nodiscard]] size_t left(size_t kind) const {
+    return kinds_[kind].slots.max - kinds_[kind].in_use;
+  }
   [[nodiscard]] size_t in_use() const { return kinds_[0].in_use + kinds_[1].in_use; }
 
  private:

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <memory>
 
 namespace culvert::tunnel {
 namespace {
@@ -164,19 +165,37 @@ TEST_F(FlowQueueTest, SmallPacketsDoNotTakeTheBuffersOfSuperpackets) {
   FlowQueue full(pool, 8, many);
   for (int i = 0; i < 20; ++i)
     full.push({packet(1, 60'000), 40}, 1, kStart);
-  EXPECT_EQ(full.items(), 16U);
-  EXPECT_EQ(full.drops().full, 160U);
+  EXPECT_EQ(full.items(), 8U);
+  EXPECT_EQ(full.drops().full, 480U);
   full.push({packet(2, 2000)}, 2, kStart);
-  EXPECT_EQ(full.items(), 17U);
+  EXPECT_EQ(full.items(), 9U);
 }
 
 TEST(FlowQueue, AnEmptyPoolDropsInsteadOfGrowing) {
   PacketPool pool({.size = 2048, .max = 3});
+  const auto one = pool.take(2048), two = pool.take(2048), three = pool.take(2048);
   FlowQueue queue(pool, 8, {});
-  for (uint8_t i = 0; i < 5; ++i)
-    queue.push({packet(i)}, i, kStart);
-  EXPECT_EQ(queue.items(), 3U);
-  EXPECT_EQ(queue.drops().full, 2U);
+  queue.push({packet(1)}, 1, kStart);
+  EXPECT_TRUE(queue.empty());
+  EXPECT_EQ(queue.drops().full, 1U);
+  for (const auto index : {one, two, three})
+    pool.give_back(index);
+}
+
+TEST(FlowQueue, GreedyQueuesLeaveSomethingForANewOne) {
+  PacketPool pool({.size = 2048, .max = 100});
+  std::vector<std::unique_ptr<FlowQueue>> greedy;
+  for (int i = 0; i < 4; ++i)
+    greedy.push_back(std::make_unique<FlowQueue>(pool, 8, FlowQueue::Limits{}));
+  for (int i = 0; i < 1000; ++i)
+    for (auto& queue : greedy)
+      queue->push({packet(1)}, 1, kStart);
+  for (const auto& queue : greedy)
+    EXPECT_NEAR(static_cast<double>(queue->items()), 20, 2);
+  FlowQueue late(pool, 8, {});
+  for (uint8_t i = 0; i < 8; ++i)
+    late.push({packet(i)}, i, kStart);
+  EXPECT_EQ(late.drops().full, 0U);
 }
 
 TEST(FlowQueue, GivesEveryBufferBack) {
