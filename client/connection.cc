@@ -362,23 +362,25 @@ tunnel::SessionSpec Connection::session_spec() const {
   const bool announced = params_->dpd > std::chrono::seconds(0);
   spec.cstp.liveness.dpd = announced ? Duration(params_->dpd) : kDefaultDpd;
   spec.cstp.liveness.keepalive = params_->keepalive;
+  spec.cstp.agree(params_->features, params_->mtu);
   spec.mtu = mtu();
   return spec;
 }
 
 std::optional<tunnel::UdpSpec> Connection::udp_spec() {
   if (!params_->dtls || !parts_.profile.udp) return std::nullopt;
-  if (dtls_ == nullptr) {
-    // Wants no connection ID in what it receives: a client has a socket for each association.
-    auto config = tls::DtlsConfig::build({.role = tls::Role::kClient, .cid_size = 0});
-    if (!config) {
-      log::warning("tunnel", "no UDP channel", {{"why", config.error().message()}});
-      return std::nullopt;
-    }
-    dtls_ = std::move(*config);
+  tls::DtlsOptions options;
+  options.role = tls::Role::kClient;
+  // Puts the server's connection ID into its records, and wants none in what it receives: a client
+  // has a socket for each association.
+  if (params_->features.cid) options.cid_size = 0;
+  auto config = tls::DtlsConfig::build(std::move(options));
+  if (!config) {
+    log::warning("tunnel", "no UDP channel", {{"why", config.error().message()}});
+    return std::nullopt;
   }
   tunnel::UdpSpec spec;
-  spec.dtls.config = dtls_;
+  spec.dtls.config = std::move(*config);
   spec.dtls.app_id = params_->dtls->app_id;
   const uint16_t link = params_->base_mtu != 0 ? params_->base_mtu : tunnel::kDefaultLinkMtu;
   const auto bounds = tunnel::udp_payload_bounds(link, endpoint_.address.family());

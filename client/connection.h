@@ -130,8 +130,7 @@ class Connection final : private Transport::Observer,
   Endpoint endpoint_;
   std::string server_certificate_;
   std::string tls_version_, cipher_;
-  std::shared_ptr<const tls::DtlsConfig> dtls_;  // made for the first UDP channel
-  std::optional<Mtu> path_mtu_;                  // what the path takes of the granted MTU
+  std::optional<Mtu> path_mtu_;  // what the path takes of the granted MTU
   std::optional<WallTime> carrier_since_;
   uint64_t times_up_ = 0;
 };

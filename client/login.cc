@@ -13,6 +13,9 @@
 namespace culvert::client {
 namespace {
 
+// Of the extension between Culvert peers.
+constexpr wire::CulvertFeatures kWantedFeatures{.superpacket = true, .packed = true, .cid = true};
+
 std::string local_hostname() {
   std::array<char, 256> name{};
   if (::gethostname(name.data(), name.size() - 1) != 0) return {};
@@ -140,12 +143,16 @@ wire::HttpRequest attach_request(const Profile& profile, const AttachOffer& offe
   connect.mtu = offer.mtu;
   connect.full_ipv6 = true;
   connect.psk = offer.udp ? wire::PskPosition::kOnly : wire::PskPosition::kNone;
+  connect.features = kWantedFeatures;
   connect.previous.assign(offer.previous.begin(), offer.previous.end());
   return wire::write_connect_request(connect, profile.authority());
 }
 
 Result<wire::TunnelParams> judge_attach(const wire::HttpResponse& response) {
-  return wire::parse_connect_response(response);
+  auto params = wire::parse_connect_response(response);
+  // A server that says more than it was asked for has not understood.
+  if (params) params->features = wire::common_to(params->features, kWantedFeatures);
+  return params;
 }
 
 }  // namespace culvert::client

@@ -112,7 +112,7 @@ std::optional<tunnel::UdpSpec> DataPlane::Thread::udp_spec(const AttachRequest& 
   tunnel::UdpSpec spec;
   spec.dtls.config = udp_->config;
   spec.dtls.app_id = *request.udp_app_id;
-  spec.dtls.peer_echoes = request.peer_is_culvert;
+  spec.dtls.peer_echoes = request.features.any();
   const auto [floor, ceiling] = tunnel::udp_payload_bounds(request.base_mtu, request.outer);
   spec.dtls.floor = floor;
   spec.dtls.ceiling = ceiling;
@@ -142,6 +142,7 @@ void DataPlane::Thread::attach(AttachRequest request) {
   spec.cstp.liveness.dead_after = 3 * Duration(request.dpd);
   spec.cstp.liveness.keepalive = request.keepalive;
   spec.mtu = request.mtu;
+  spec.cstp.agree(request.features, request.mtu);
   withdraw(spec.id);
   attachments_[spec.id] = request.attachment;
   TunnelSession& session = tunnel_.open(std::move(spec));

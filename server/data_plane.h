@@ -22,6 +22,7 @@
 #include "common/tls/tls_session.h"
 #include "common/tunnel/stats.h"
 #include "common/tunnel/tunnel.h"
+#include "common/wire/culvert_features.h"
 
 namespace culvert::server {
 
@@ -37,7 +38,7 @@ struct AttachRequest {
   std::optional<std::array<std::byte, 32>> udp_app_id{};  // the UDP channel was granted
   uint16_t base_mtu = 1500;                               // of the path outside, as granted
   Family outer = Family::kV4;                             // of the connection
-  bool peer_is_culvert = false;                           // one of ours, by its headers
+  wire::CulvertFeatures features{};                       // as granted; none: a stock client
 };
 
 // What it takes to serve UDP: a bound socket, and what all its sessions share.

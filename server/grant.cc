@@ -12,9 +12,13 @@ namespace {
 // Keys are replaced once a day (by the client, at our bidding): AES-GCM has limits.
 constexpr std::chrono::hours kRekeyTime{24};
 
+// Of the extension between Culvert peers.
+constexpr wire::CulvertFeatures kServedFeatures{.superpacket = true, .packed = true, .cid = true};
+
 // The kernel's idea of the path counts, up to Ethernet's: loopback devices have 64 KB, which says
 // nothing about what comes behind.
-tunnel::MtuPlan plan_for(const ConnectRequest& request, bool inner_ipv6, bool dtls) {
+tunnel::MtuPlan plan_for(const ConnectRequest& request, bool inner_ipv6, bool dtls,
+                         const wire::CulvertFeatures& features) {
   tunnel::MtuInput input;
   if (request.path_mtu != 0) input.link_mtu = std::min(request.path_mtu, tunnel::kMaxLinkMtu);
   input.peer_base_mtu = request.offer.base_mtu;
@@ -22,7 +26,7 @@ tunnel::MtuPlan plan_for(const ConnectRequest& request, bool inner_ipv6, bool dt
   input.outer = request.peer.remote.address.family();
   input.inner_ipv6 = inner_ipv6;
   input.dtls = dtls;
-  input.connection_id = request.offer.culvert_version.has_value();
+  input.connection_id = dtls && features.cid;
   return tunnel::plan_mtu(input);
 }
 
@@ -54,12 +58,14 @@ wire::TunnelParams params_for(const Session& session, const ConnectRequest& requ
   wire::TunnelParams params;
   if (session.ipv4) params.ipv4 = Prefix{*session.ipv4, network.ipv4->length};
   if (session.ipv6) params.ipv6 = Prefix{*session.ipv6, network.ipv6->length};
+  params.features = wire::common_to(request.offer.features, kServedFeatures);
   if (udp_port && request.offer.psk != wire::PskPosition::kNone) {
     params.dtls = wire::DtlsParams{
         .port = *udp_port, .app_id = {}, .dpd = settings.dpd, .keepalive = settings.keepalive};
     tls::random_bytes(params.dtls->app_id);
   }
-  const tunnel::MtuPlan plan = plan_for(request, session.ipv6.has_value(), params.dtls.has_value());
+  const tunnel::MtuPlan plan =
+      plan_for(request, session.ipv6.has_value(), params.dtls.has_value(), params.features);
   params.mtu = plan.tunnel_mtu;
   params.base_mtu = plan.base_mtu;
   params.dns = network.dns;

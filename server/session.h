@@ -19,6 +19,7 @@
 #include "common/net/netlink.h"
 #include "common/tls/certificate.h"
 #include "common/tunnel/stats.h"
+#include "common/wire/culvert_features.h"
 #include "common/wire/tunnel_params.h"
 
 namespace culvert::server {
@@ -69,7 +70,7 @@ struct Session {
   std::optional<Mtu> path_mtu;     // what its path takes of that, as the data thread has found
   std::optional<wire::DtlsParams> dtls;  // of the newest grant
   uint16_t base_mtu = 0;                 // of the path outside, as granted
-  bool culvert = false;                  // the client is one of ours
+  wire::CulvertFeatures features;        // the same; none: a stock client
 
   WallTime logged_in_at{};
   std::optional<WallTime> connected_at;

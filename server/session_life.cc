@@ -55,7 +55,8 @@ void SessionManager::attach(Connected connected) {
              {"inside", addresses_of(*session)},
              {"mtu", session->mtu.value_or(Mtu{}).value()},
              {"tls", session->tls_version},
-             {"cipher", session->cipher}});
+             {"cipher", session->cipher},
+             {"features", wire::write_features(session->features)}});
   AttachRequest request;
   request.id = session->id;
   request.attachment = session->attachment;
@@ -69,7 +70,7 @@ void SessionManager::attach(Connected connected) {
   if (session->dtls) request.udp_app_id = session->dtls->app_id;
   request.base_mtu = session->base_mtu;
   request.outer = session->remote.address.family();
-  request.peer_is_culvert = session->culvert;
+  request.features = session->features;
   env_.carrier.attach(std::move(request));
 }
 

@@ -269,7 +269,7 @@ void SessionManager::connect(ConnectRequest request, ConnectDone done) {
   session.path_mtu.reset();
   session.dtls = grant.params.dtls;
   session.base_mtu = grant.params.base_mtu;
-  session.culvert = request.offer.culvert_version.has_value();
+  session.features = grant.params.features;
   grant.attachment = {session.id, table_.attach(session, env_.now())};
 
   auto wanted = routes_for(session, env_.device, grant.params.mtu);

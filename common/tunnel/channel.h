@@ -38,8 +38,16 @@ class ChannelObserver {
   virtual ~ChannelObserver() = default;
   // Packets from the peer, not yet checked. The batch is the channel's: valid during the call.
   virtual void on_packets(Channel& channel, net::PacketBatch& batch) = 0;
+  // A superpacket from the peer, or a packet whose checksum is left to us. The header has passed
+  // check_vnet() with the session's bounds; the packet's inside is not checked. It may be split in
+  // place, and net::kVnetHeaderSize bytes before it may be written: valid during the call. What
+  // came before it was delivered before it.
+  virtual void on_superpacket(Channel& /*channel*/, const net::VnetHeader& /*header*/,
+                              MutableBytes /*packet*/) {}
   // A DPD answer came: the peer's tunnel end is alive.
   virtual void on_alive(Channel& /*channel*/) {}
+  // A SWITCH frame: no more packets will come over this channel.
+  virtual void on_switch(Channel& /*channel*/) {}
   // The last call. The channel may be destroyed in it.
   virtual void on_channel_end(Channel& channel, const ChannelEnd& end) = 0;
 };
@@ -52,6 +60,10 @@ class Channel {
   // packet is done with when this returns. What was added leaves with the next flush().
   // REQUIRES: kChannelHeadroom writable bytes before the packet; they are overwritten.
   virtual void add(MutableBytes packet) = 0;
+  // The same for what the TUN gave us as one unit; `header` has passed check_vnet(). A channel that
+  // cannot carry it whole adds the packets that it stands for, as this default does.
+  // REQUIRES: as add(). The packet is used up.
+  virtual void add_superpacket(const net::VnetHeader& header, MutableBytes packet);
   // Hands to the kernel what was sealed: once a batch.
   virtual void flush() = 0;
   // A whole batch.
@@ -67,10 +79,10 @@ class Channel {
   [[nodiscard]] virtual std::string_view name() const = 0;
 };
 
-// What the hungriest channel writes before a packet (a CSTP header).
-constexpr size_t kChannelHeadroom = 8;
+// What the hungriest channel writes before a packet: a CSTP header and a virtio header.
+constexpr size_t kChannelHeadroom = 8 + net::kVnetHeaderSize;
 // What stands before the packets of a batch: that, or the TUN's virtio header.
-constexpr size_t kBatchHeadroom = 16;
+constexpr size_t kBatchHeadroom = 32;
 static_assert(kBatchHeadroom >= kChannelHeadroom && kBatchHeadroom >= net::kVnetHeaderSizeLong);
 
 }  // namespace culvert::tunnel

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
+#include <cstring>
+#include <utility>
 
 #include "common/net/ip_packet.h"
 #include "common/wire/cstp.h"
@@ -15,7 +17,7 @@ namespace {
 
 using wire::CstpType;
 
-static_assert(kChannelHeadroom >= wire::kCstpHeaderSize);
+static_assert(kChannelHeadroom >= wire::kCstpHeaderSize + net::kVnetHeaderSize);
 
 // What one record carries besides the frame's header: mbedTLS counts the content type byte of
 // TLS 1.3 as payload, so that a frame of the protocol's full size would become two records.
@@ -29,6 +31,9 @@ constexpr size_t kInboundPackets = 128;
 // Sealed but not yet taken by the kernel. Beyond this, packets wait unsealed, where they can still
 // be reordered and dropped.
 constexpr size_t kMaxSealed = 128U << 10;
+// A frame up to this size shares a record with others; of a larger one, the copy would cost as much
+// as a record of its own.
+constexpr size_t kMaxPackedFrame = 4096;
 // Room above kMaxSealed for answers to the peer's control frames.
 constexpr size_t kControlReserve = 64U << 10;
 // The kernel's share of the queue (tcp(7)): beyond this much unsent data the socket is not
@@ -38,10 +43,13 @@ constexpr Duration kClosingTime = std::chrono::seconds(2);
 
 }  // namespace
 
-ChannelScratch::ChannelScratch(size_t max_packet, size_t max_queued_packets)
+ChannelScratch::ChannelScratch(size_t max_packet, size_t max_queued_packets,
+                               size_t max_queued_superpackets)
     : received(kReadSize),
-      inbound(kInboundPackets, wire::kCstpMaxPayload, kBatchHeadroom),
-      pool(kChannelHeadroom + max_packet, max_queued_packets) {}
+      inbound(kInboundPackets, FrameReader::kSlotSize, kBatchHeadroom),
+      pool({.size = wire::kCstpHeaderSize + max_packet, .max = max_queued_packets},
+           {.size = wire::kCstpHeaderSize + wire::kCstpMaxSuperpacket,
+            .max = max_queued_superpackets}) {}
 
 CstpChannel::CstpChannel(loop::Loop& loop, ChannelScratch& scratch, UniqueFd socket,
                          std::unique_ptr<tls::TlsSession> tls, const CstpOptions& options,
@@ -53,8 +61,13 @@ CstpChannel::CstpChannel(loop::Loop& loop, ChannelScratch& scratch, UniqueFd soc
       socket_(std::move(socket)),
       tls_(std::move(tls)),
       poll_(loop, socket_.get()),
-      queue_(scratch.pool, kChannelHeadroom, options.queue),
-      liveness_(options.liveness, loop.now()) {}
+      queue_(scratch.pool, wire::kCstpHeaderSize, options.queue),
+      liveness_(options.liveness, loop.now()),
+      features_(options.features),
+      bounds_({.origin = net::VnetOrigin::kPeer, .max_packet = options.mtu}),
+      reader_(scratch.inbound, options.features.superpacket) {
+  if (features_.packed) packed_.reserve(tls::TlsSession::kMaxWrite);
+}
 
 // The poll handle must let go of the descriptor before it is closed.
 CstpChannel::~CstpChannel() {
@@ -74,52 +87,88 @@ Status CstpChannel::start(Bytes leftover) {
   assert(tls_->unconsumed_input().empty());
   if (!leftover.empty() && !take_stream(leftover)) return {};
   deliver();
+  reader_.park();
   flush();
   return {};
 }
 
 // ---- sending ------------------------------------------------------------------------------------
 
+size_t CstpChannel::sealed_bytes() const {
+  return tls_->pending_output().size() + packed_.size();
+}
+
 bool CstpChannel::has_room() const {
-  return tls_->pending_output().size() < kMaxSealed;
+  return sealed_bytes() < kMaxSealed;
 }
 
 void CstpChannel::add(MutableBytes packet) {
-  if (state_ != State::kOpen || failure_) {
-    counters_.drop(DropReason::kChannelDown);
-    return;
-  }
-  if (queue_.empty() && !has_room()) flush();
-  if (queue_.empty() && has_room()) {
-    seal(packet);
-  } else {
-    enqueue(packet);
-  }
-}
-
-// Stock peers understand nothing but one frame in one record (openconnect-protocol 5.1).
-void CstpChannel::seal(MutableBytes packet) {
   if (packet.size() > kMaxPayload) {
     counters_.drop(DropReason::kTooBig);
     return;
   }
-  const MutableBytes frame(packet.data() - wire::kCstpHeaderSize,
-                           packet.size() + wire::kCstpHeaderSize);
-  wire::write_cstp_header(frame, CstpType::kData, packet.size());
-  if (tls_->write(frame) != tls::TlsSession::Io::kOk) {
-    fail_later(tls_->error().message());
-    return;
-  }
-  ++counters_.tx_packets;
-  counters_.tx_bytes += packet.size();
+  add_unit({CstpType::kData, packet, 1, packet.size()}, packet);
 }
 
-void CstpChannel::enqueue(Bytes packet) {
-  if (packet.size() + kChannelHeadroom > scratch_.pool.slot_size()) {
-    counters_.drop(DropReason::kTooBig);
+// Whole, if the peer takes it and it is within the bounds that the peer will hold it to.
+void CstpChannel::add_superpacket(const net::VnetHeader& header, MutableBytes packet) {
+  const size_t segments = net::segments_of(header, packet.size());
+  const bool whole = features_.superpacket && header.is_superpacket() &&
+                     segments <= bounds_.max_segments &&
+                     size_t{header.header_length} + header.gso_size <= bounds_.max_packet &&
+                     net::kVnetHeaderSize + packet.size() <= wire::kCstpMaxSuperpacket;
+  if (!whole) return Channel::add_superpacket(header, packet);
+  const MutableBytes payload = net::extend_front(packet, net::kVnetHeaderSize);
+  net::encode_vnet(payload.first(net::kVnetHeaderSize), header);
+  add_unit({CstpType::kSuperpacket, payload, static_cast<uint16_t>(segments), packet.size()},
+           packet);
+}
+
+void CstpChannel::add_unit(const Unit& unit, Bytes packet) {
+  if (state_ != State::kOpen || failure_ || switch_due_ || switched_) {
+    counters_.drop(DropReason::kChannelDown, unit.packets);
     return;
   }
-  queue_.push(packet, net::flow_hash(packet), loop_.now());
+  if (queue_.empty() && !has_room()) flush();
+  if (queue_.empty() && has_room()) {
+    seal(unit);
+  } else {
+    enqueue(unit, net::flow_hash(packet));
+  }
+}
+
+// Stock peers understand nothing but one frame in one record (openconnect-protocol 5.1).
+void CstpChannel::seal(const Unit& unit) {
+  const MutableBytes frame = net::extend_front(unit.payload, wire::kCstpHeaderSize);
+  wire::write_cstp_header(frame, unit.type, unit.payload.size());
+  if (features_.packed && frame.size() <= kMaxPackedFrame) {
+    if (packed_.size() + frame.size() > tls::TlsSession::kMaxWrite) seal_packed();
+    packed_.insert(packed_.end(), frame.begin(), frame.end());
+  } else {
+    seal_packed();
+    write_frame(frame);
+  }
+  counters_.tx_packets += unit.packets;
+  counters_.tx_bytes += unit.bytes;
+}
+
+void CstpChannel::write_frame(Bytes frame) {
+  if (tls_->write(frame) != tls::TlsSession::Io::kOk) fail_later(tls_->error().message());
+}
+
+// As one record.
+void CstpChannel::seal_packed() {
+  if (packed_.empty()) return;
+  write_frame(packed_);
+  packed_.clear();
+}
+
+void CstpChannel::enqueue(const Unit& unit, uint32_t flow) {
+  if (wire::kCstpHeaderSize + unit.payload.size() > scratch_.pool.max_size()) {
+    counters_.drop(DropReason::kTooBig, unit.packets);
+    return;
+  }
+  queue_.push({unit.payload, unit.packets, static_cast<uint8_t>(unit.type)}, flow, loop_.now());
   count_queue_drops();
 }
 
@@ -135,11 +184,18 @@ void CstpChannel::refill() {
   if (state_ != State::kOpen) return;
   const TimePoint now = loop_.now();
   while (!queue_.empty() && has_room()) {
-    const MutableBytes packet = queue_.pop(now);
-    if (packet.empty()) break;
-    seal(packet);
+    const FlowQueue::Popped next = queue_.pop(now);
+    if (next.bytes.empty()) break;
+    const auto type = static_cast<CstpType>(next.tag);
+    const size_t header = type == CstpType::kSuperpacket ? net::kVnetHeaderSize : 0;
+    seal({type, next.bytes, next.packets, next.bytes.size() - header});
   }
   count_queue_drops();
+  if (switch_due_ && queue_.empty()) {
+    switch_due_ = false;
+    switched_ = true;
+    send_control(CstpType::kSwitch, {});
+  }
 }
 
 // Writes what is sealed, refills from the queue, and watches for writability while something is
@@ -150,6 +206,7 @@ void CstpChannel::flush() {
   bool sent = false;
   for (;;) {
     refill();
+    seal_packed();
     const Bytes output = tls_->pending_output();
     if (output.empty()) break;
     const ssize_t written = ::send(socket_.get(), output.data(), output.size(), MSG_NOSIGNAL);
@@ -173,12 +230,13 @@ void CstpChannel::flush() {
 }
 
 void CstpChannel::send_control(CstpType type, Bytes payload) {
-  if (failure_ || tls_->pending_output().size() > kMaxSealed + kControlReserve) return;
+  if (failure_ || sealed_bytes() > kMaxSealed + kControlReserve) return;
+  seal_packed();  // the order tells the peer something
   control_frame_.resize(wire::kCstpHeaderSize + payload.size());
   wire::write_cstp_header(control_frame_, type, payload.size());
   std::copy(payload.begin(), payload.end(),
             control_frame_.begin() + static_cast<ptrdiff_t>(wire::kCstpHeaderSize));
-  if (tls_->write(control_frame_) != tls::TlsSession::Io::kOk) fail_later(tls_->error().message());
+  write_frame(control_frame_);
 }
 
 void CstpChannel::fail_later(std::string text) {
@@ -229,19 +287,17 @@ bool CstpChannel::take_records() {
   bool any = false;
   for (;;) {
     if (scratch_.inbound.full()) deliver();
-    const MutableBytes slot = scratch_.inbound.free_space();
-    // The record goes where its payload will be exactly the slot's packet: no copy.
-    const MutableBytes target(slot.data() - wire::kCstpHeaderSize,
-                              slot.size() + wire::kCstpHeaderSize);
-    const auto result = tls_->read(target);
+    const auto result = tls_->read(reader_.room());
     switch (result.io) {
       case Io::kWantRead:
         if (any) liveness_.received(loop_.now());
         deliver();
+        reader_.park();
         return true;
       case Io::kOk:
         any = true;
-        if (!take_record(target.first(result.size))) return false;
+        reader_.added(result.size);
+        if (!take_frames()) return false;
         break;
       case Io::kClosed:
         end(ChannelEnd::Kind::kLost, "the peer closed the connection");
@@ -253,48 +309,49 @@ bool CstpChannel::take_records() {
   }
 }
 
-// The common case is a record that is one DATA frame, which already lies in its slot.
-bool CstpChannel::take_record(Bytes record) {
-  if (partial_.empty()) {
-    const wire::CstpParse frame = wire::parse_cstp(record);
-    const bool whole =
-        frame.verdict == wire::CstpParse::Verdict::kFrame && frame.consumed == record.size();
-    if (whole && frame.type == static_cast<uint8_t>(CstpType::kData)) {
-      if (state_ == State::kOpen) scratch_.inbound.commit(frame.payload.size());
-      return true;
-    }
+bool CstpChannel::take_stream(Bytes bytes) {
+  while (!bytes.empty()) {
+    if (scratch_.inbound.full()) deliver();
+    const MutableBytes room = reader_.room();
+    const Bytes part = bytes.first(std::min(bytes.size(), room.size()));
+    std::copy(part.begin(), part.end(), room.begin());
+    reader_.added(part.size());
+    if (!take_frames()) return false;
+    bytes = bytes.subspan(part.size());
   }
-  return take_stream(record);
+  return true;
 }
 
-// Frames that do not coincide with records.
-bool CstpChannel::take_stream(Bytes bytes) {
-  partial_.insert(partial_.end(), bytes.begin(), bytes.end());
-  size_t done = 0;
+bool CstpChannel::take_frames() {
   for (;;) {
-    const wire::CstpParse frame = wire::parse_cstp(Bytes(partial_).subspan(done));
+    const FrameReader::Frame frame = reader_.next();
     switch (frame.verdict) {
-      case wire::CstpParse::Verdict::kNeedMore:
-        partial_.erase(partial_.begin(), partial_.begin() + static_cast<ptrdiff_t>(done));
+      case FrameReader::Verdict::kNeedMore:
         return true;
-      case wire::CstpParse::Verdict::kBadMagic:
+      case FrameReader::Verdict::kBadMagic:
         end(ChannelEnd::Kind::kProtocol, "the peer sent something that is not a CSTP frame");
         return false;
-      case wire::CstpParse::Verdict::kTooLong:
+      case FrameReader::Verdict::kTooLong:
         end(ChannelEnd::Kind::kProtocol, "the peer sent a CSTP frame above the limit");
         return false;
-      case wire::CstpParse::Verdict::kFrame:
+      case FrameReader::Verdict::kFrame:
         if (!take_frame(frame.type, frame.payload)) return false;
-        done += frame.consumed;
         break;
     }
   }
 }
 
-bool CstpChannel::take_frame(uint8_t type, Bytes payload) {
+bool CstpChannel::take_frame(uint8_t type, MutableBytes payload) {
   switch (static_cast<CstpType>(type)) {
     case CstpType::kData:
-      return take_data(payload);
+      take_data(payload);
+      return true;
+    case CstpType::kSuperpacket:
+      if (features_.superpacket) take_superpacket(payload);
+      return true;
+    case CstpType::kSwitch:
+      if (features_.rekey) take_switch();
+      return true;
     case CstpType::kDpdRequest:
       // Echoed: openconnect ignores the payload, ocserv and we compare it.
       send_control(CstpType::kDpdResponse, payload.first(std::min(payload.size(), kMaxPayload)));
@@ -321,13 +378,32 @@ bool CstpChannel::take_frame(uint8_t type, Bytes payload) {
   return true;  // a type of a later protocol version: ignored, as ocserv does
 }
 
-bool CstpChannel::take_data(Bytes payload) {
-  if (state_ != State::kOpen) return true;
+// What fills its record lies where it should already.
+void CstpChannel::take_data(Bytes payload) {
+  if (state_ != State::kOpen || peer_switched_) return;
   if (scratch_.inbound.full()) deliver();
   const MutableBytes slot = scratch_.inbound.free_space();
-  std::copy(payload.begin(), payload.end(), slot.begin());
+  if (slot.data() != payload.data()) std::memmove(slot.data(), payload.data(), payload.size());
   scratch_.inbound.commit(payload.size());
-  return true;
+}
+
+// Delivered at once: the next one will lie in the same memory, which is in the cache then.
+void CstpChannel::take_superpacket(MutableBytes payload) {
+  if (state_ != State::kOpen || peer_switched_) return;
+  auto header = net::decode_vnet(payload);
+  const MutableBytes packet = payload.subspan(std::min(payload.size(), net::kVnetHeaderSize));
+  if (!header || net::check_vnet(*header, packet, bounds_) != net::VnetVerdict::kOk) {
+    counters_.drop(DropReason::kBadSuperpacket);
+    return;
+  }
+  deliver();
+  observer_.on_superpacket(*this, *header, packet);
+}
+
+void CstpChannel::take_switch() {
+  if (state_ != State::kOpen || std::exchange(peer_switched_, true)) return;
+  deliver();
+  observer_.on_switch(*this);
 }
 
 void CstpChannel::deliver() {
@@ -339,6 +415,7 @@ void CstpChannel::deliver() {
 
 void CstpChannel::tick() {
   const TimePoint now = loop_.now();
+  reader_.shrink();
   if (failure_) return end(ChannelEnd::Kind::kLost, *failure_);
   if (state_ == State::kClosing) {
     if (now >= closing_deadline_) end(ChannelEnd::Kind::kClosed, closing_text_);
@@ -368,6 +445,13 @@ void CstpChannel::disconnect(uint8_t code, std::string_view text) {
   if (state_ != State::kOpen) return;
   send_control(CstpType::kDisconnect, wire::write_disconnect({code, std::string(text)}));
   begin_closing(text);
+}
+
+void CstpChannel::send_switch() {
+  assert(features_.rekey);
+  if (state_ != State::kOpen || switched_) return;
+  switch_due_ = true;
+  flush();
 }
 
 void CstpChannel::close(std::string_view text) {

@@ -13,21 +13,29 @@ FlowQueue::~FlowQueue() {
   if (lent_ != PacketPool::kNone) pool_.give_back(lent_);
   for (Bucket& bucket : buckets_)
     while (bucket.head != PacketPool::kNone)
-      drop_head(bucket);
+      pool_.give_back(take_head(bucket));
 }
 
-void FlowQueue::push(Bytes packet, uint32_t flow_hash, TimePoint now) {
-  assert(headroom_ + packet.size() <= pool_.slot_size());
-  while (packets_ > 0 &&
-         (packets_ >= limits_.max_packets || bytes_ + packet.size() > limits_.max_bytes))
+// Of a shared pool, each of n greedy queues so gets an equal part, and one part stays free for
+// whoever comes new.
+bool FlowQueue::is_full(size_t more) const {
+  const size_t kind = pool_.kind_for(headroom_ + more);
+  return items_ >= limits_.max_items || bytes_ + more > limits_.max_bytes ||
+         held_[kind] >= pool_.left(kind);
+}
+
+void FlowQueue::push(const Item& item, uint32_t flow_hash, TimePoint now) {
+  const Bytes bytes = item.bytes;
+  while (items_ > 0 && is_full(bytes.size()))
     drop_from_fattest();
-  const PacketPool::Index index = pool_.take();
+  const PacketPool::Index index = pool_.take(headroom_ + bytes.size());
   if (index == PacketPool::kNone) {
-    ++drops_.full;
+    drops_.full += item.packets;
     return;
   }
-  std::copy(packet.begin(), packet.end(), pool_[index].subspan(headroom_).begin());
-  pool_.note(index) = {now, static_cast<uint32_t>(packet.size()), PacketPool::kNone};
+  std::copy(bytes.begin(), bytes.end(), pool_[index].subspan(headroom_).begin());
+  pool_.note(index) = {now, static_cast<uint32_t>(bytes.size()), PacketPool::kNone, item.packets,
+                       item.tag};
   const size_t number = flow_hash % kBuckets;
   Bucket& bucket = buckets_[number];
   if (bucket.head == PacketPool::kNone) {
@@ -36,9 +44,10 @@ void FlowQueue::push(Bytes packet, uint32_t flow_hash, TimePoint now) {
     pool_.note(bucket.tail).next = index;
   }
   bucket.tail = index;
-  bucket.bytes += packet.size();
-  bytes_ += packet.size();
-  ++packets_;
+  bucket.bytes += bytes.size();
+  bytes_ += bytes.size();
+  ++items_;
+  ++held_[PacketPool::kind_of(index)];
   if (bucket.listed) return;
   bucket.deficit = kQuantum;
   list(number);
@@ -56,20 +65,22 @@ PacketPool::Index FlowQueue::take_head(Bucket& bucket) {
   if (bucket.head == PacketPool::kNone) bucket.tail = PacketPool::kNone;
   bucket.bytes -= note.length;
   bytes_ -= note.length;
-  --packets_;
+  --items_;
+  --held_[PacketPool::kind_of(index)];
   return index;
 }
 
-void FlowQueue::drop_head(Bucket& bucket) {
-  pool_.give_back(take_head(bucket));
+void FlowQueue::drop_head(Bucket& bucket, uint64_t& counter) {
+  const PacketPool::Index index = take_head(bucket);
+  counter += pool_.note(index).packets;
+  pool_.give_back(index);
 }
 
 void FlowQueue::drop_from_fattest() {
   const auto fattest =
       std::max_element(buckets_.begin(), buckets_.end(),
                        [](const Bucket& a, const Bucket& b) { return a.bytes < b.bytes; });
-  drop_head(*fattest);
-  ++drops_.full;
+  drop_head(*fattest, drops_.full);
 }
 
 // RFC 8289 section 5.4, folded into one question per packet: a standing delay above the target for
@@ -77,7 +88,8 @@ void FlowQueue::drop_from_fattest() {
 bool FlowQueue::should_drop(Bucket& bucket, const PacketPool::Note& note, TimePoint now) {
   const Duration sojourn = now - note.arrived;
   if (sojourn > limits_.max_age) return true;
-  const bool last_one = bucket.bytes <= static_cast<size_t>(kQuantum);
+  // Superpackets make a queue of many bytes that one drop would empty.
+  const bool last_one = bucket.head == bucket.tail || bucket.bytes <= static_cast<size_t>(kQuantum);
   if (sojourn < limits_.target || last_one) {
     bucket.first_above = {};
     bucket.dropping = false;
@@ -99,7 +111,7 @@ bool FlowQueue::should_drop(Bucket& bucket, const PacketPool::Note& note, TimePo
   return true;
 }
 
-MutableBytes FlowQueue::pop(TimePoint now) {
+FlowQueue::Popped FlowQueue::pop(TimePoint now) {
   if (lent_ != PacketPool::kNone) {
     pool_.give_back(lent_);
     lent_ = PacketPool::kNone;
@@ -108,15 +120,14 @@ MutableBytes FlowQueue::pop(TimePoint now) {
     const uint8_t number = turn_[turn_head_];
     Bucket& bucket = buckets_[number];
     while (bucket.head != PacketPool::kNone && should_drop(bucket, pool_.note(bucket.head), now)) {
-      drop_head(bucket);
-      ++drops_.delay;
+      drop_head(bucket, drops_.delay);
     }
     const bool spent = bucket.deficit <= 0;
     if (bucket.head != PacketPool::kNone && !spent) {
       lent_ = take_head(bucket);
-      const uint32_t length = pool_.note(lent_).length;
-      bucket.deficit -= static_cast<int32_t>(length);
-      return pool_[lent_].subspan(headroom_, length);
+      const PacketPool::Note& note = pool_.note(lent_);
+      bucket.deficit -= static_cast<int32_t>(note.length);
+      return {pool_[lent_].subspan(headroom_, note.length), note.packets, note.tag};
     }
     turn_head_ = (turn_head_ + 1) % kBuckets;
     --turn_count_;

@@ -2,6 +2,7 @@
 // time: flows are hashed to buckets that are served in turn (a bulk flow cannot starve a ping), a
 // bucket whose packets wait too long loses some at its head (CoDel, RFC 8289, per bucket as in
 // FQ-CoDel, RFC 8290), and over the limit of bytes or packets the fattest bucket loses first.
+// A queue never holds more buffers than it leaves to all others together.
 //
 // Pure but for the memory it borrows from the thread's PacketPool.
 #pragma once
@@ -18,14 +19,25 @@ class FlowQueue {
  public:
   struct Limits {
     size_t max_bytes = 1U << 20;
-    size_t max_packets = 2048;  // small ones cost a whole buffer of the pool each
+    size_t max_items = 2048;  // small ones cost a whole buffer of the pool each
     Duration target = std::chrono::milliseconds(10);     // acceptable standing delay
     Duration interval = std::chrono::milliseconds(100);  // a worst-case round trip
     Duration max_age = std::chrono::milliseconds(500);   // older than this is never sent
   };
-  struct Drops {
+  struct Drops {         // in packets
     uint64_t full = 0;   // by the bounds, or no buffer left in the pool
     uint64_t delay = 0;  // by CoDel or max_age
+  };
+  // One packet, or what stands for several: dropped and sent as a whole.
+  struct Item {
+    Bytes bytes;
+    uint16_t packets = 1;
+    uint8_t tag = 0;  // means something to the caller alone
+  };
+  struct Popped {
+    MutableBytes bytes;  // empty: nothing is left
+    uint16_t packets = 0;
+    uint8_t tag = 0;
   };
 
   // headroom: bytes kept free before each packet that pop() hands out. The pool must outlive this.
@@ -34,16 +46,16 @@ class FlowQueue {
   FlowQueue& operator=(const FlowQueue&) = delete;
   ~FlowQueue();
 
-  // Copies the packet in. REQUIRES: headroom + packet.size() <= pool.slot_size().
-  void push(Bytes packet, uint32_t flow_hash, TimePoint now);
+  // Copies the bytes in. REQUIRES: headroom + item.bytes.size() <= pool.max_size().
+  void push(const Item& item, uint32_t flow_hash, TimePoint now);
 
-  // The next packet to send with `headroom` writable bytes before it, or an empty span if nothing
-  // is left. Valid until the next call of push() or pop().
-  [[nodiscard]] MutableBytes pop(TimePoint now);
+  // The next one to send, with `headroom` writable bytes before it. Valid until the next call of
+  // push() or pop().
+  [[nodiscard]] Popped pop(TimePoint now);
 
-  [[nodiscard]] bool empty() const { return packets_ == 0; }
+  [[nodiscard]] bool empty() const { return items_ == 0; }
   [[nodiscard]] size_t bytes() const { return bytes_; }
-  [[nodiscard]] size_t packets() const { return packets_; }
+  [[nodiscard]] size_t items() const { return items_; }
   [[nodiscard]] const Drops& drops() const { return drops_; }
 
  private:
@@ -64,8 +76,9 @@ class FlowQueue {
   };
 
   PacketPool::Index take_head(Bucket& bucket);
-  void drop_head(Bucket& bucket);
+  void drop_head(Bucket& bucket, uint64_t& counter);
   void drop_from_fattest();
+  [[nodiscard]] bool is_full(size_t more) const;
   bool should_drop(Bucket& bucket, const PacketPool::Note& note, TimePoint now);
   void list(size_t number);
 
@@ -78,7 +91,8 @@ class FlowQueue {
   size_t turn_count_ = 0;
   PacketPool::Index lent_ = PacketPool::kNone;
   size_t bytes_ = 0;
-  size_t packets_ = 0;
+  size_t items_ = 0;
+  std::array<size_t, 2> held_{};  // buffers of the pool, by their kind
   Drops drops_;
 };
 

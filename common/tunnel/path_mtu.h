@@ -34,8 +34,8 @@ struct MtuInput {
   std::optional<uint16_t> peer_mtu;       // X-CSTP-MTU: wanted tunnel MTU; used without the above
   Family outer = Family::kV4;             // of the connection between the two
   bool dtls = false;                      // a UDP channel will be offered
-  bool connection_id = false;             // and its records will carry one
   bool inner_ipv6 = false;                // an IPv6 address is assigned inside
+  bool connection_id = false;             // the UDP channel's records will carry one
 };
 
 struct MtuPlan {

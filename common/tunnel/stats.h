@@ -19,6 +19,7 @@ enum class DropReason : uint8_t {
   kQueueDelay,   // waited too long in the session's queue
   kChannelDown,  // no channel to send on
   kTunBusy,      // the kernel would not take it
+  kBadSuperpacket,  // of a peer, beyond the bounds that were agreed on (culvert-protocol(7))
   kCount,
 };
 constexpr size_t kDropReasonCount = static_cast<size_t>(DropReason::kCount);
@@ -26,7 +27,7 @@ constexpr size_t kDropReasonCount = static_cast<size_t>(DropReason::kCount);
 [[nodiscard]] constexpr std::string_view name_of(DropReason reason) {
   constexpr std::array<std::string_view, kDropReasonCount> kNames = {
       "malformed",  "spoofed_source", "link_scope",   "no_session", "too_big",
-      "queue_full", "queue_delay",    "channel_down", "tun_busy"};
+      "queue_full", "queue_delay",    "channel_down", "tun_busy",   "bad_superpacket"};
   return kNames[static_cast<size_t>(reason)];
 }
 

@@ -47,7 +47,7 @@ Channel* TunnelSession::carrier() {
 }
 
 size_t TunnelSession::cut() const {
-  return over_dtls_ ? dtls_->max_packet() : kMaxSuperpacket;
+  return dtls_ != nullptr && dtls_->up() ? dtls_->max_packet() : kMaxSuperpacket;
 }
 
 void TunnelSession::add(MutableBytes packet) {
@@ -63,6 +63,16 @@ void TunnelSession::add(MutableBytes packet) {
   } else {
     counters_.drop(DropReason::kChannelDown);
   }
+}
+
+void TunnelSession::add_superpacket(const net::VnetHeader& header, MutableBytes packet) {
+  if (!over_dtls_ && channel_ != nullptr) return channel_->add_superpacket(header, packet);
+  // TCP is cut to what a datagram takes. A train of UDP keeps its cut: what is too large for a
+  // datagram goes over TLS, packet by packet.
+  const bool tcp = header.type == net::GsoType::kTcpV4 || header.type == net::GsoType::kTcpV6;
+  net::GsoSplitter splitter(header, packet, tcp ? cut() : kMaxSuperpacket);
+  for (MutableBytes next = splitter.next(); !next.empty(); next = splitter.next())
+    add(next);
 }
 
 void TunnelSession::flush() {
@@ -94,11 +104,20 @@ bool TunnelSession::admits(Bytes packet) {
 }
 
 void TunnelSession::on_packets(Channel& channel, net::PacketBatch& batch) {
-  if (choice_ && &channel == channel_.get()) {
-    choice_->tls_received_data(tunnel_.loop_.now());
-    note_choice();
-  }
+  if (&channel == channel_.get()) note_tls_data();
   tunnel_.write_inside(batch, *this);
+}
+
+void TunnelSession::note_tls_data() {
+  if (!over_dtls_) return;
+  choice_->tls_received_data(tunnel_.loop_.now());
+  note_choice();
+}
+
+void TunnelSession::on_superpacket(Channel& /*channel*/, const net::VnetHeader& header,
+                                   MutableBytes packet) {
+  note_tls_data();
+  tunnel_.write_superpacket(header, packet, *this);
 }
 
 void TunnelSession::on_alive(Channel& channel) {
@@ -324,7 +343,7 @@ void Tunnel::distribute() {
     owner->in_batch_ = false;
     for (size_t i = owner->first_in_batch_;; i = next_[i]) {
       if (tun_.has_vnet_header()) {
-        split(*owner, packets[i]);
+        add_from_kernel(*owner, packets[i]);
       } else {
         owner->add(packets[i]);
       }
@@ -345,20 +364,14 @@ void Tunnel::chain(TunnelSession& owner, uint16_t index) {
   owner.last_in_batch_ = index;
 }
 
-// From what the kernel hands over, one by one, to packets as they will arrive.
-void Tunnel::split(TunnelSession& owner, MutableBytes packet) {
+// What the kernel hands over may be an ordinary packet, one without its checksum, or a superpacket.
+void Tunnel::add_from_kernel(TunnelSession& owner, MutableBytes packet) {
   auto header = net::decode_vnet(net::extend_front(packet, net::kVnetHeaderSize));
   if (!header || net::check_vnet(*header, packet, net::kKernelBounds) != net::VnetVerdict::kOk) {
     owner.counters_.drop(DropReason::kMalformed);
     return;
   }
-  // A datagram of a train that does not fit the carrier goes another way, by its size.
-  const bool fits = !header->is_superpacket() || header->type == net::GsoType::kTcpV4 ||
-                    header->type == net::GsoType::kTcpV6;
-  net::GsoSplitter splitter(*header, packet,
-                            fits && header->is_superpacket() ? owner.cut() : kMaxSuperpacket);
-  for (MutableBytes next = splitter.next(); !next.empty(); next = splitter.next())
-    owner.add(next);
+  owner.add_superpacket(*header, packet);
 }
 
 void Tunnel::write_inside(net::PacketBatch& batch, TunnelSession& from) {
@@ -375,6 +388,35 @@ void Tunnel::write_inside(net::PacketBatch& batch, TunnelSession& from) {
   from.counters_.rx_packets += outcome.written;
   from.counters_.rx_bytes += bytes;
   from.counters_.drop(DropReason::kTunBusy, outcome.dropped);
+}
+
+// One that the device does not take is split here.
+void Tunnel::write_superpacket(const net::VnetHeader& header, MutableBytes packet,
+                               TunnelSession& from) {
+  if (!from.admits(packet)) return;
+  Counters& counters = from.counters_;
+  counters.rx_bytes += packet.size();
+  const auto count = [&counters](const net::WriteOutcome& outcome) {
+    counters.rx_packets += outcome.written;
+    counters.drop(DropReason::kTunBusy, outcome.dropped);
+  };
+  const bool taken =
+      tun_.has_vnet_header() && (header.type != net::GsoType::kUdpL4 || tun_.offloads().udp);
+  if (taken) return count(write_alone(header, packet, net::segments_of(header, packet.size())));
+  net::GsoSplitter splitter(header, packet, kMaxSuperpacket);
+  for (MutableBytes next = splitter.next(); !next.empty(); next = splitter.next())
+    count(write_alone({}, next, 1));
+}
+
+// Its header goes into the bytes before it.
+net::WriteOutcome Tunnel::write_alone(const net::VnetHeader& header, MutableBytes packet,
+                                      size_t packets) {
+  if (!tun_.has_vnet_header()) return tun_.write_batch({&packet, 1});
+  const MutableBytes whole = net::extend_front(packet, net::kVnetHeaderSize);
+  net::encode_vnet(whole.first(net::kVnetHeaderSize), header);
+  const iovec part{whole.data(), whole.size()};
+  const net::TunWrite write{{&part, 1}, packets};
+  return tun_.write_merged({&write, 1});
 }
 
 TunnelSession& Tunnel::open(SessionSpec spec) {

@@ -99,6 +99,8 @@ class TunnelSession final : private DtlsObserver {
   [[nodiscard]] size_t cut() const;
   // A packet from the TUN; without a channel it is counted and dropped. flush() once a batch.
   void add(MutableBytes packet);
+  // The same for a superpacket whose header has passed check_vnet().
+  void add_superpacket(const net::VnetHeader& header, MutableBytes packet);
   void flush();
 
  private:
@@ -106,6 +108,8 @@ class TunnelSession final : private DtlsObserver {
   TunnelSession(class Tunnel& tunnel, SessionSpec spec);
 
   void on_packets(Channel& channel, net::PacketBatch& batch) override;
+  void on_superpacket(Channel& channel, const net::VnetHeader& header,
+                      MutableBytes packet) override;
   void on_alive(Channel& channel) override;
   void on_channel_end(Channel& channel, const ChannelEnd& end) override;
   void on_dtls_up(DtlsChannel& channel) override;
@@ -121,6 +125,7 @@ class TunnelSession final : private DtlsObserver {
   void renew_keys(TimePoint now);
   [[nodiscard]] TimePoint udp_due() const;
   void judge_path();
+  void note_tls_data();
   void note_choice();
 
   class Tunnel& tunnel_;
@@ -182,8 +187,10 @@ class Tunnel {
   void on_tun_readable();
   void distribute();
   void chain(TunnelSession& owner, uint16_t index);
-  void split(TunnelSession& owner, MutableBytes packet);
+  void add_from_kernel(TunnelSession& owner, MutableBytes packet);
   void write_inside(net::PacketBatch& batch, TunnelSession& from);
+  void write_superpacket(const net::VnetHeader& header, MutableBytes packet, TunnelSession& from);
+  net::WriteOutcome write_alone(const net::VnetHeader& header, MutableBytes packet, size_t packets);
   void tick();
   void schedule_udp(TimePoint due);
   void tick_udp();

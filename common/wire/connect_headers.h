@@ -11,6 +11,7 @@
 
 #include "common/base/address.h"
 #include "common/base/result.h"
+#include "common/wire/culvert_features.h"
 #include "common/wire/http_exchange.h"
 #include "common/wire/tunnel_params.h"
 
@@ -39,9 +40,10 @@ struct ConnectOffer {
   bool want_ipv6 = true;
   bool full_ipv6 = false;  // understands X-CSTP-Address-IP6 and IPv6 routes
   PskPosition psk = PskPosition::kNone;
-  std::vector<IpAddress> previous;          // on reconnect: the addresses it had, at most 2
-  std::optional<uint16_t> culvert_version;  // X-Culvert-Version; nothing: a stock client
-  std::string culvert_features;             // X-Culvert-Features as sent, at most 1024 bytes
+  std::vector<IpAddress> previous;  // on reconnect: the addresses it had, at most 2
+  // Nothing of these two: a stock client, or one that does not want more.
+  CulvertFeatures features;
+  AttachMode attach = AttachMode::kNone;  // only what `features` allows
 };
 
 // Server. Fails (kAuthRefused) without a cookie: answer 401, which makes stock clients stop.
@@ -55,11 +57,13 @@ Result<ConnectOffer> parse_connect_request(const HttpRequest& request);
 // Client. Fails with kAuthRefused on 401 (the cookie is over or refused: log in again), kNetwork
 // on 503 (come again later), kFailure on any other status and on an answer without a usable
 // address or MTU, or with compression, which we never asked for. X-Reason is in the message.
+// Features are what the server says: only those that were offered too may be used.
 Result<TunnelParams> parse_connect_response(const HttpResponse& response);
 
 // Server: the headers of the 200 answer. Only what the offer allows: IPv4 if wanted; IPv6 address,
 // routes and name servers if wanted and in full form; X-DTLS-* if params.dtls is set and
-// PSK-NEGOTIATE was listed; no rekey time to clients that would lose DTLS by it.
+// PSK-NEGOTIATE was listed; no rekey time to clients that would lose DTLS by it; X-Culvert-* as far
+// as offered.
 // REQUIRES: grants_address(params, offer), params.mtu is set.
 [[nodiscard]] std::vector<HttpHeader> write_connect_response(const TunnelParams& params,
                                                              const ConnectOffer& offer);

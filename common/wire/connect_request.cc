@@ -10,7 +10,6 @@ namespace {
 
 constexpr size_t kMaxCookie = 512;
 constexpr size_t kMaxUserAgent = 128;
-constexpr size_t kMaxFeatures = 1024;
 constexpr size_t kMaxPrevious = 2;
 constexpr std::string_view kPskNegotiate = "PSK-NEGOTIATE";
 
@@ -74,9 +73,11 @@ Result<ConnectOffer> parse_connect_request(const HttpRequest& request) {
   offer.full_ipv6 = iequals(request.find("X-CSTP-Full-IPv6-Capability").value_or(""), "true");
   offer.psk = psk_position(request.find("X-DTLS-CipherSuite").value_or(""));
   offer.previous = previous_addresses(request);
-  if (const auto version = parse_decimal(request.find("X-Culvert-Version").value_or(""), 1, 65535))
-    offer.culvert_version = static_cast<uint16_t>(*version);
-  offer.culvert_features = text_of(request, "X-Culvert-Features", kMaxFeatures);
+  if (is_culvert_version(request.find(kVersionHeader))) {
+    offer.features = parse_features(text_of(request, kFeaturesHeader, kMaxFeatures));
+    const AttachMode attach = parse_attach_mode(request.find(kAttachHeader).value_or(""));
+    if (allows(offer.features, attach)) offer.attach = attach;
+  }
   return offer;
 }
 
@@ -100,8 +101,11 @@ HttpRequest write_connect_request(const ConnectOffer& offer, std::string_view ho
     add("X-CSTP-Address", address.to_string());
   if (offer.full_ipv6) add("X-CSTP-Full-IPv6-Capability", "true");
   if (offer.psk != PskPosition::kNone) add("X-DTLS-CipherSuite", kPskNegotiate);
-  add_number("X-Culvert-Version", offer.culvert_version);
-  if (!offer.culvert_features.empty()) add("X-Culvert-Features", offer.culvert_features);
+  if (offer.features.any()) {
+    add_number(kVersionHeader, kCulvertVersion);
+    add(kFeaturesHeader, write_features(offer.features));
+    if (offer.attach != AttachMode::kNone) add(kAttachHeader, name_of(offer.attach));
+  }
   return request;
 }
 

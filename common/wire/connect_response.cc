@@ -26,6 +26,7 @@ struct Draft {
   bool compressed = false;
   DtlsParams dtls;
   bool have_app_id = false, psk = false;
+  bool culvert = false;
 };
 
 bool read_address(Draft& draft, std::string_view value) {
@@ -170,6 +171,21 @@ bool read_dtls_suite(Draft& draft, std::string_view value) {
   return true;
 }
 
+bool read_culvert_version(Draft& draft, std::string_view value) {
+  draft.culvert = is_culvert_version(value);
+  return draft.culvert;
+}
+
+bool read_features(Draft& draft, std::string_view value) {
+  draft.params.features = parse_features(value.substr(0, kMaxFeatures));
+  return true;
+}
+
+bool read_attach_mode(Draft& draft, std::string_view value) {
+  draft.params.attach = parse_attach_mode(value);
+  return draft.params.attach != AttachMode::kNone;
+}
+
 // False from a row means: the value made no sense and was left out.
 struct Row {
   std::string_view name;
@@ -209,6 +225,9 @@ constexpr std::array kRows = {
     Row{"X-DTLS-CipherSuite", read_dtls_suite},
     Row{"X-DTLS-DPD", read_dtls_seconds<&DtlsParams::dpd>},
     Row{"X-DTLS-Keepalive", read_dtls_seconds<&DtlsParams::keepalive>},
+    Row{kVersionHeader, read_culvert_version},
+    Row{kFeaturesHeader, read_features},
+    Row{kAttachHeader, read_attach_mode},
 };
 
 Draft read_headers(const std::vector<HttpHeader>& headers) {
@@ -251,6 +270,8 @@ Status put_together(Draft& draft) {
   if (draft.compressed)
     return fail(ErrorCode::kFailure, "the server switched compression on, which was not offered");
   if (draft.psk && draft.have_app_id && draft.dtls.port != 0) params.dtls = draft.dtls;
+  if (!draft.culvert) params.features = {};
+  if (!allows(params.features, params.attach)) params.attach = AttachMode::kNone;
   return {};
 }
 
@@ -270,7 +291,8 @@ class Writer {
         ipv4_(gets_ipv4(params, offer)),
         ipv6_(gets_ipv6(params, offer)),
         dtls_(params.dtls && offer.psk != PskPosition::kNone),
-        rekeys_(params.rekey_time.count() > 0 && offer.psk != PskPosition::kLast) {}
+        rekeys_(params.rekey_time.count() > 0 && offer.psk != PskPosition::kLast),
+        features_(common_to(params.features, offer.features)) {}
 
   std::vector<HttpHeader> write() {
     add("X-CSTP-Version", "1");
@@ -280,6 +302,7 @@ class Writer {
     routes("X-CSTP-Split-Exclude", params_.split_exclude);
     timers();
     if (dtls_) dtls();
+    if (features_.any()) culvert();
     if (params_.base_mtu != 0) add("X-CSTP-Base-MTU", std::to_string(params_.base_mtu));
     add("X-CSTP-MTU", std::to_string(params_.mtu.value()));
     if (!params_.banner.empty())
@@ -350,8 +373,16 @@ class Writer {
     seconds("X-DTLS-Keepalive", params_.dtls->keepalive);
   }
 
+  void culvert() {
+    add(kVersionHeader, std::to_string(kCulvertVersion));
+    add(kFeaturesHeader, write_features(features_));
+    if (params_.attach != AttachMode::kNone && allows(features_, params_.attach))
+      add(kAttachHeader, std::string(name_of(params_.attach)));
+  }
+
   const TunnelParams& params_;
   const bool ipv4_, ipv6_, dtls_, rekeys_;
+  const CulvertFeatures features_;
   std::vector<HttpHeader> headers_;
 };
 

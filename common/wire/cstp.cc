@@ -10,6 +10,10 @@ namespace {
 constexpr std::array kMagic = {std::byte{'S'}, std::byte{'T'}, std::byte{'F'}, std::byte{1}};
 constexpr size_t kMaxReasonText = 256;
 
+constexpr size_t max_payload(CstpType type) {
+  return type == CstpType::kSuperpacket ? kCstpMaxSuperpacket : kCstpMaxPayload;
+}
+
 std::string printable(std::string_view text) {
   std::string out(text.substr(0, kMaxReasonText));
   std::replace_if(
@@ -20,14 +24,14 @@ std::string printable(std::string_view text) {
 }  // namespace
 
 void write_cstp_header(MutableBytes at, CstpType type, size_t payload_length) {
-  assert(at.size() >= kCstpHeaderSize && payload_length <= kCstpMaxPayload);
+  assert(at.size() >= kCstpHeaderSize && payload_length <= max_payload(type));
   std::copy(kMagic.begin(), kMagic.end(), at.begin());
   store_be16(at.subspan(4), static_cast<uint16_t>(payload_length));
   at[6] = static_cast<std::byte>(type);
   at[7] = std::byte{0};
 }
 
-CstpParse parse_cstp(Bytes buffer) {
+CstpParse parse_cstp(Bytes buffer, bool superpackets) {
   using Verdict = CstpParse::Verdict;
   CstpParse result;
   const size_t seen = std::min(buffer.size(), kMagic.size());
@@ -37,9 +41,11 @@ CstpParse parse_cstp(Bytes buffer) {
   }
   if (buffer.size() < kCstpHeaderSize) return result;
   const size_t length = load_be16(buffer.subspan(4));
+  const auto type = static_cast<CstpType>(buffer[6]);
+  const size_t limit = superpackets ? max_payload(type) : kCstpMaxPayload;
   if (buffer[7] != std::byte{0}) {
     result.verdict = Verdict::kBadMagic;
-  } else if (length > kCstpMaxPayload) {
+  } else if (length > limit) {
     result.verdict = Verdict::kTooLong;
   } else if (buffer.size() >= kCstpHeaderSize + length) {
     result.verdict = Verdict::kFrame;

@@ -23,6 +23,8 @@ inline constexpr size_t kCstpHeaderSize = 8;
 // Header and payload must fit in one TLS record of 16384 bytes: stock peers take one frame from
 // each record and nothing else.
 inline constexpr size_t kCstpMaxPayload = 16384 - kCstpHeaderSize;
+// Of a SUPERPACKET, which may lie in several records: all that the length field can say.
+inline constexpr size_t kCstpMaxSuperpacket = 65535;
 
 enum class CstpType : uint8_t {
   kData = 0x00,         // one IP packet
@@ -32,10 +34,14 @@ enum class CstpType : uint8_t {
   kKeepalive = 0x07,    // never answered
   kCompressed = 0x08,   // never negotiated by us
   kTerminate = 0x09,    // as kDisconnect; server to client only
+  // Between Culvert peers that have agreed on it (packaging/man/culvert-protocol.7):
+  kSuperpacket = 0x20,  // a virtio network header of 10 bytes and a packet
+  kSwitch = 0x21,       // empty: what follows comes on the new connection
 };
 
 // Writes the header of a frame whose payload follows in the same buffer.
-// REQUIRES: at.size() >= kCstpHeaderSize, payload_length <= kCstpMaxPayload.
+// REQUIRES: at.size() >= kCstpHeaderSize, payload_length <= kCstpMaxPayload, or of kSuperpacket
+// <= kCstpMaxSuperpacket.
 void write_cstp_header(MutableBytes at, CstpType type, size_t payload_length);
 
 struct CstpParse {
@@ -43,7 +49,7 @@ struct CstpParse {
     kFrame,     // one frame was read
     kNeedMore,  // what is there is a good beginning
     kBadMagic,  // not CSTP, or byte 7 is not 0: drop the connection
-    kTooLong,   // more than kCstpMaxPayload announced: drop the connection
+    kTooLong,   // more than the type may have announced: drop the connection
   };
   Verdict verdict = Verdict::kNeedMore;
   uint8_t type = 0;     // as received: unknown types are the caller's decision
@@ -53,8 +59,9 @@ struct CstpParse {
 
 // The frame at the front of `buffer`. Frames may lie back to back and be cut anywhere: call again
 // with the bytes after `consumed`, or with the same bytes and more of them after kNeedMore. A bad
-// header is noticed as soon as its first wrong byte is there.
-[[nodiscard]] CstpParse parse_cstp(Bytes buffer);
+// header is noticed as soon as its first wrong byte is there. `superpackets`: they were negotiated,
+// so that kSuperpacket may be longer than other types.
+[[nodiscard]] CstpParse parse_cstp(Bytes buffer, bool superpackets = false);
 
 // Why the other side left. A DISCONNECT may carry nothing at all (ocserv's never do).
 struct DisconnectReason {

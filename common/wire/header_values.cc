@@ -37,6 +37,10 @@ std::optional<uint16_t> parse_mtu(std::string_view text, uint16_t max) {
   return static_cast<uint16_t>(*value);
 }
 
+bool is_culvert_version(std::optional<std::string_view> text) {
+  return text && parse_decimal(*text, 1, UINT16_MAX).has_value();
+}
+
 std::optional<std::chrono::seconds> parse_seconds(std::string_view text) {
   const auto value = parse_saturated(text, static_cast<uint64_t>(kMaxTimer.count()));
   if (!value) return std::nullopt;

@@ -19,6 +19,14 @@ inline constexpr size_t kMaxHostLabel = 63;
 // kMinMtu..max; larger numbers become `max`; smaller ones and what is no number give nothing.
 [[nodiscard]] std::optional<uint16_t> parse_mtu(std::string_view text, uint16_t max);
 
+// Of the extension between Culvert peers.
+inline constexpr std::string_view kVersionHeader = "X-Culvert-Version";
+inline constexpr std::string_view kFeaturesHeader = "X-Culvert-Features";
+inline constexpr std::string_view kAttachHeader = "X-Culvert-Attach";
+inline constexpr size_t kMaxFeatures = 1024;  // bytes that are read of it
+// The value is there and a number from 1 to 65535: a peer that knows version 1, or more.
+[[nodiscard]] bool is_culvert_version(std::optional<std::string_view> text);
+
 // Whole seconds, at most kMaxTimer (larger numbers become that).
 [[nodiscard]] std::optional<std::chrono::seconds> parse_seconds(std::string_view text);
 

@@ -12,6 +12,7 @@
 
 #include "common/base/address.h"
 #include "common/base/strong.h"
+#include "common/wire/culvert_features.h"
 
 namespace culvert::wire {
 
@@ -60,6 +61,10 @@ struct TunnelParams {
   std::string hostname;  // the client's, as the server recorded it
 
   std::optional<DtlsParams> dtls;
+
+  // What the server grants beyond the base protocol, and how it has taken the session over.
+  CulvertFeatures features;
+  AttachMode attach = AttachMode::kNone;
 
   // Client only: header lines that made no sense and were left out, escaped, for the log.
   std::vector<std::string> ignored;

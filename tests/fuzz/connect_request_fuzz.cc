@@ -11,6 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   request.headers = fuzz::header_lines(as_text(fuzz::input(data, size)));
   const auto offer = wire::parse_connect_request(request);
   if (!offer) return 0;
+  require(allows(offer->features, offer->attach), "what is asked for was offered");
   require(offer->want_ipv4 || offer->want_ipv6, "at least one family is wanted");
   require(
       offer->previous.size() <= 2 && offer->hostname.size() <= 63 && offer->cookie.size() <= 512,
@@ -23,8 +24,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
               again->mtu == offer->mtu && again->base_mtu == offer->base_mtu &&
               again->want_ipv4 == offer->want_ipv4 && again->want_ipv6 == offer->want_ipv6 &&
               again->full_ipv6 == offer->full_ipv6 && again->previous == offer->previous &&
-              again->culvert_version == offer->culvert_version &&
-              again->culvert_features == offer->culvert_features,
+              again->features == offer->features && again->attach == offer->attach,
           "an offer survives writing");
   return 0;
 }

@@ -13,6 +13,7 @@ wire::ConnectOffer everything() {
   wire::ConnectOffer offer;
   offer.full_ipv6 = true;
   offer.psk = wire::PskPosition::kOnly;
+  offer.features = {.superpacket = true, .packed = true, .cid = true, .roam = true, .rekey = true};
   return offer;
 }
 
@@ -40,7 +41,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   require(text.has_value(), "what was read can be sent");
   const auto again = wire::parse_connect_response(written);
   require(again.has_value() && again->ipv4 == params->ipv4 && again->ipv6 == params->ipv6 &&
-              again->mtu == params->mtu && again->dpd == params->dpd,
+              again->mtu == params->mtu && again->dpd == params->dpd &&
+              again->features == params->features && again->attach == params->attach,
           "parameters survive writing");
   return 0;
 }

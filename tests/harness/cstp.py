@@ -8,6 +8,8 @@ import struct
 import threading
 
 DATA, DPD_REQUEST, DPD_RESPONSE, DISCONNECT, KEEPALIVE, TERMINATE = 0, 3, 4, 5, 7, 9
+SUPERPACKET, SWITCH = 0x20, 0x21  # culvert-protocol(7)
+SYN, ACK = 0x02, 0x10
 MAX_RECORD = 16384
 LOGIN = ('<?xml version="1.0" encoding="UTF-8"?>\n'
          '<config-auth client="vpn" type="init" aggregate-auth-version="2">'
@@ -25,6 +27,58 @@ def parse_record(record):
     length, kind = struct.unpack(">HB", record[4:7])
     assert len(record) == 8 + length, f"a record of {len(record)} bytes, a frame of {8 + length}"
     return kind, record[8:]
+
+
+def split_frames(data):
+    """[(type, payload)] of a stream of whole frames, and the bytes behind them."""
+    frames = []
+    while len(data) >= 8:
+        assert data[:4] == b"STF\x01" and data[7] == 0, data[:16]
+        length, kind = struct.unpack(">HB", data[4:7])
+        if len(data) < 8 + length:
+            break
+        frames.append((kind, data[8:8 + length]))
+        data = data[8 + length:]
+    return frames, data
+
+
+def ones_complement_sum(data):
+    total = sum(struct.unpack(f">{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+def inner_ip4(source, destination, protocol, payload):
+    head = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(payload), 1, 0x4000, 64, protocol, 0,
+                       socket.inet_aton(source), socket.inet_aton(destination))
+    return head[:10] + struct.pack(">H", ~ones_complement_sum(head) & 0xFFFF) + head[12:] + payload
+
+
+def pseudo_header4(source, destination, protocol, length):
+    return (socket.inet_aton(source) + socket.inet_aton(destination)
+            + struct.pack(">HH", protocol, length))
+
+
+def inner_tcp4(source, destination, sport, dport, seq, ack, flags, payload=b""):
+    """An IPv4 packet with a TCP segment and its checksum."""
+    tcp = struct.pack(">HHIIBBHHH", sport, dport, seq & 0xFFFFFFFF, ack & 0xFFFFFFFF, 5 << 4, flags,
+                      65535, 0, 0) + payload
+    pseudo = pseudo_header4(source, destination, 6, len(tcp))
+    checksum = ~ones_complement_sum(pseudo + tcp) & 0xFFFF
+    return inner_ip4(source, destination, 6, tcp[:16] + struct.pack(">H", checksum) + tcp[18:])
+
+
+def vnet(flags=1, kind=5, headers=28, gso_size=100, start=20, offset=6):
+    """The header of a superpacket; by default of UDP datagrams of 100 bytes over IPv4."""
+    return struct.pack("<BBHHHH", flags, kind, headers, gso_size, start, offset)
+
+
+def super_udp4(source, destination, payload, sport=4000, dport=9, **header):
+    """A superpacket of UDP datagrams: the payload of a frame."""
+    partial = ones_complement_sum(pseudo_header4(source, destination, 17, 8 + len(payload)))
+    udp = struct.pack(">HHHH", sport, dport, 8 + len(payload), partial) + payload
+    return vnet(**header) + inner_ip4(source, destination, 17, udp)
 
 
 def inner_udp4(source, destination, payload=b"culvert", sport=4000, dport=9):
@@ -180,9 +234,9 @@ class RawClient(_Peer):
             f"{extra}\r\n")
         return head
 
-    def attach(self):
+    def attach(self, extra=""):
         """Login and CONNECT; returns the head of the answer, which is a 200."""
-        head = self.open_tunnel(self.login())
+        head = self.open_tunnel(self.login(), extra)
         assert head.startswith("HTTP/1.1 200 "), head
         self.address4 = value_of(head, "X-CSTP-Address")
         self.address6 = (value_of(head, "X-CSTP-Address-IP6") or "").split("/")[0]

@@ -278,6 +278,142 @@ def test_control_characters_of_a_peer_do_not_reach_the_log(client_host, files, r
     assert not [line for line in log.splitlines() if line.startswith("level=error ")]
 
 
+# --- culvertd and the extension of culvert-protocol(7) ---
+
+OFFER = "X-Culvert-Version: 1\r\nX-Culvert-Features: superpacket packed later-word\r\n"
+
+
+@pytest.fixture
+def raw_culvert(client_host, files):
+    """A client that offers superpackets and packed frames."""
+    raw = cstp.RawClient(client_host, files)
+    raw.head = raw.attach(OFFER)
+    raw.send_frame(cstp.DPD_REQUEST)
+    raw.receive_frame(cstp.DPD_RESPONSE)
+    return raw
+
+
+def frames_of_a_download(wire, raw, size=40000):
+    """Plays the client's side of a TCP connection into the server's network and returns the frames
+    that bring `size` bytes."""
+    listener = wire.server.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind((INSIDE4, 7000))
+    listener.listen()
+    listener.settimeout(10)
+
+    def send(seq, ack, flags):
+        raw.send_frame(cstp.DATA, cstp.inner_tcp4(raw.address4, INSIDE4, 6000, 7000, seq, ack,
+                                                  flags))
+    send(1000, 0, cstp.SYN)
+    frames, rest, server_seq, connection, expected = [], b"", None, None, None
+    while expected is None or server_seq != expected:
+        record = raw.receive_record(10)
+        assert record, f"the download has stalled after {len(frames)} frames"
+        new, rest = cstp.split_frames(rest + record)
+        frames += new
+        for kind, payload in new:
+            packet = payload[10:] if kind == cstp.SUPERPACKET else payload
+            if kind not in (cstp.DATA, cstp.SUPERPACKET) or packet[0] >> 4 != 4 or packet[9] != 6:
+                continue
+            seq, flags = int.from_bytes(packet[24:28], "big"), packet[33]
+            if flags & cstp.SYN:
+                server_seq = seq + 1
+                expected = server_seq + size & 0xFFFFFFFF
+                send(1001, server_seq, cstp.ACK)
+                connection, _ = listener.accept()
+                connection.sendall(b"x" * size)
+            elif seq == server_seq:
+                server_seq = seq + len(packet) - 20 - (packet[32] >> 4) * 4 & 0xFFFFFFFF
+                send(1001, server_seq, cstp.ACK)
+    connection.close()
+    listener.close()
+    return frames
+
+
+def test_a_client_that_offers_nothing_gets_stock_behaviour(wire, raw):
+    """Not a word of the extension, and plain frames, each in one record."""
+    assert "X-Culvert" not in raw.head
+    one_each = []
+    receive = raw.receive_record
+
+    def receive_record(limit=10):
+        record = receive(limit)
+        if record:
+            one_each.append(cstp.parse_record(record))
+        return record
+    raw.receive_record = receive_record
+    kinds = {kind for kind, _ in frames_of_a_download(wire, raw)}
+    assert cstp.DATA in kinds and cstp.SUPERPACKET not in kinds
+    assert max(len(payload) for kind, payload in one_each if kind == cstp.DATA) <= 1400
+
+
+def test_features_without_a_version_mean_nothing(client_host, files):
+    head = cstp.RawClient(client_host, files).attach("X-Culvert-Features: superpacket\r\n")
+    assert cstp.value_of(head, "X-Culvert-Features") is None
+
+
+def test_a_client_that_offers_gets_superpackets(wire, raw_culvert, running_server):
+    assert cstp.value_of(raw_culvert.head, "X-Culvert-Version") == "1"
+    assert cstp.value_of(raw_culvert.head, "X-Culvert-Features") == "superpacket packed"
+    frames = frames_of_a_download(wire, raw_culvert)
+    supers = [p for kind, p in frames if kind == cstp.SUPERPACKET]
+    assert supers, f"only types {[kind for kind, _ in frames]}"
+    mtu = int(cstp.value_of(raw_culvert.head, "X-CSTP-MTU"))
+    for payload in supers:
+        flags, kind, headers, gso_size = payload[0], payload[1], payload[2], payload[4:6]
+        assert flags == 1 and kind == 1
+        gso_size = int.from_bytes(gso_size, "little")
+        assert 0 < headers + gso_size <= mtu
+        assert (len(payload) - 10 - headers + gso_size - 1) // gso_size <= 128
+    assert not drops(running_server)
+
+
+def test_a_superpacket_of_a_client_arrives_as_what_it_stands_for(wire, raw_culvert):
+    listener = wire.server.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    listener.bind((INSIDE4, 9))
+    listener.settimeout(5)
+    payload = b"a" * 100 + b"b" * 100 + b"c" * 7
+    raw_culvert.send_frame(cstp.SUPERPACKET,
+                           cstp.super_udp4(raw_culvert.address4, INSIDE4, payload))
+    assert [listener.recv(1000) for _ in range(3)] == [b"a" * 100, b"b" * 100, b"c" * 7]
+    listener.close()
+
+
+def test_bad_superpackets_are_counted_and_reach_nobody(wire, raw_culvert, running_server):
+    listener = wire.server.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    listener.bind((INSIDE4, 9))
+    listener.settimeout(5)
+    mine, payload = raw_culvert.address4, b"bad" * 200
+
+    def bad(**header):
+        return cstp.super_udp4(mine, INSIDE4, payload, **header)
+    hostile = [b"", b"\0" * 9, cstp.vnet(), bad(flags=0), bad(flags=3), bad(flags=0xff), bad(kind=1),
+               bad(kind=3), bad(kind=4), bad(kind=0x85), bad(kind=99), bad(gso_size=0),
+               bad(gso_size=1), bad(gso_size=65535)[:-1], bad()[:-1], bad() + b"x",
+               cstp.super_udp4(mine, INSIDE4, b"bad" * 1000, gso_size=2000),
+               cstp.super_udp4(mine, INSIDE4, b"bad" * 4000, gso_size=3),
+               bad(kind=0, start=0), bad(kind=0, offset=65535)]
+    for one in hostile:
+        raw_culvert.send_frame(cstp.SUPERPACKET, one)
+    spoofed = cstp.super_udp4("192.0.2.1", INSIDE4, payload)
+    raw_culvert.send_frame(cstp.SUPERPACKET, spoofed)
+    raw_culvert.send_frame(cstp.SUPERPACKET,
+                           cstp.super_udp4(mine, INSIDE4, b"good", gso_size=100))
+    assert listener.recv(2000) == b"good"
+    wait_until(lambda: drops(running_server).get("bad_superpacket") == len(hostile),
+               "every bad superpacket being counted")
+    assert drops(running_server).get("spoofed_source") == 1
+    listener.close()
+
+
+def test_superpackets_that_were_not_agreed_are_an_unknown_type(wire, raw, running_server):
+    raw.send_frame(cstp.SUPERPACKET, cstp.super_udp4(raw.address4, INSIDE4, b"x" * 300))
+    raw.send_frame(cstp.SWITCH)
+    raw.send_frame(cstp.DPD_REQUEST)
+    raw.receive_frame(cstp.DPD_RESPONSE)
+    assert not drops(running_server)
+
+
 # --- culvert ---
 
 
@@ -317,6 +453,20 @@ def test_the_client_takes_what_the_server_assigns_and_says_goodbye(client, fake)
     client.disconnect()
     wait_until(lambda: [p for k, p in server.frames if k == cstp.DISCONNECT], "the goodbye")
     assert [p for k, p in server.frames if k == cstp.DISCONNECT][0][:1] == b"\xb0"
+
+
+def test_the_client_offers_and_takes_only_what_is_granted(client, fake):
+    """A server that grants nothing, and one that grants what nobody has asked for."""
+    server = fake(parameters=["X-CSTP-Version: 1", "X-CSTP-Address: 10.7.0.2", "X-CSTP-MTU: 1400",
+                              "X-CSTP-Netmask: 255.255.255.0", "X-Culvert-Version: 1",
+                              "X-Culvert-Features: rekey future", "X-Culvert-Attach: rekey"])
+    client.connect()
+    head = server.requests[-1][0]
+    assert cstp.value_of(head, "X-Culvert-Version") == "1"
+    assert cstp.value_of(head, "X-Culvert-Features") == "superpacket packed"
+    assert cstp.value_of(head, "X-Culvert-Attach") is None
+    client.host.run("ping", "-c", "1", "-W", "1", "10.7.0.1", check=False)
+    assert {kind for kind, _ in server.frames} <= {cstp.DATA, cstp.DPD_REQUEST, cstp.KEEPALIVE}
 
 
 def test_the_client_sends_one_frame_a_record(client, fake):

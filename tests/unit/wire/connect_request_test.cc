@@ -47,7 +47,7 @@ TEST(ConnectRequest, ReadsOpenconnect901) {
   EXPECT_TRUE(offer->want_ipv4 && offer->want_ipv6 && offer->full_ipv6);
   EXPECT_EQ(offer->psk, PskPosition::kFirst);
   EXPECT_TRUE(offer->previous.empty());
-  EXPECT_FALSE(offer->culvert_version);
+  EXPECT_FALSE(offer->features.any());
 }
 
 TEST(ConnectRequest, TakesNamesInAnyCase) {
@@ -167,10 +167,56 @@ TEST(ConnectRequest, ReadsPreviousAddresses) {
 }
 
 TEST(ConnectRequest, ReadsCulvertsOwnHeaders) {
-  EXPECT_EQ(parse("X-Culvert-Version", "1")->culvert_version, 1);
-  EXPECT_FALSE(parse("X-Culvert-Version", "0")->culvert_version);
-  EXPECT_FALSE(parse("X-Culvert-Version", "99999")->culvert_version);
-  EXPECT_EQ(parse("X-Culvert-Features", "a;b=c")->culvert_features, "a;b=c");
+  struct Case {
+    std::string version, features;
+    CulvertFeatures read;
+  };
+  const CulvertFeatures both{.superpacket = true, .packed = true};
+  const std::string long_list = std::string(1030, 'x') + " packed";
+  for (const Case& c :
+       {Case{"1", "superpacket packed", both}, Case{"2", "packed  later-word superpacket ", both},
+        Case{"65535", "cid roam rekey", {.cid = true, .roam = true, .rekey = true}},
+        Case{"1", "", {}}, Case{"1", "Superpacket packed;roam pack", {}}, Case{"1", long_list, {}},
+        Case{"1", "packed\x01", {}}, Case{"0", "packed", {}}, Case{"65536", "packed", {}},
+        Case{"x", "packed", {}}, Case{"", "packed", {}}}) {
+    const auto offer = parse_connect_request(connect({{"Cookie", "webvpn=ab"},
+                                                      {"X-Culvert-Version", c.version},
+                                                      {"X-Culvert-Features", c.features}}));
+    EXPECT_EQ(write_features(offer->features), write_features(c.read))
+        << c.version << ": " << c.features;
+  }
+  EXPECT_FALSE(parse("X-Culvert-Features", "packed")->features.any()) << "without the version";
+}
+
+TEST(ConnectRequest, ReadsAnAttachModeThatWasOfferedToo) {
+  struct Case {
+    std::string features, attach;
+    AttachMode read;
+  };
+  for (const Case& c :
+       {Case{"roam rekey", "rekey", AttachMode::kRekey}, Case{"roam", "roam", AttachMode::kRoam},
+        Case{"roam", "rekey", AttachMode::kNone}, Case{"packed", "roam", AttachMode::kNone},
+        Case{"roam rekey", "Rekey", AttachMode::kNone},
+        Case{"roam rekey", "", AttachMode::kNone}}) {
+    const auto offer = parse_connect_request(connect({{"Cookie", "webvpn=ab"},
+                                                      {"X-Culvert-Version", "1"},
+                                                      {"X-Culvert-Features", c.features},
+                                                      {"X-Culvert-Attach", c.attach}}));
+    EXPECT_EQ(offer->attach, c.read) << c.features << ": " << c.attach;
+  }
+}
+
+TEST(ConnectRequest, WritesCulvertsOwnHeadersOnlyForAnOffer) {
+  ConnectOffer offer;
+  offer.cookie = "0a1b";
+  for (const HttpHeader& header : write_connect_request(offer, "h").headers)
+    EXPECT_EQ(header.name.find("Culvert"), std::string::npos) << header.name;
+  offer.features = {.superpacket = true, .rekey = true};
+  offer.attach = AttachMode::kRekey;
+  const HttpRequest request = write_connect_request(offer, "h");
+  EXPECT_EQ(request.find("X-Culvert-Version"), "1");
+  EXPECT_EQ(request.find("X-Culvert-Features"), "superpacket rekey");
+  EXPECT_EQ(request.find("X-Culvert-Attach"), "rekey");
 }
 
 TEST(ConnectRequest, WritesExactNamesInOrder) {

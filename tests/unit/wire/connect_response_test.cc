@@ -404,6 +404,34 @@ TEST(ConnectAnswer, NeverAnnouncesWhatBreaksStockClients) {
     EXPECT_FALSE(mentions(headers, part)) << part;
 }
 
+TEST(ConnectAnswer, SaysOfTheExtensionOnlyWhatWasOffered) {
+  TunnelParams params = full_params();
+  params.features = {.superpacket = true, .packed = true, .roam = true};
+  params.attach = AttachMode::kRoam;
+  ConnectOffer offer = full_offer();
+  EXPECT_FALSE(mentions(write_connect_response(params, offer), "Culvert"));
+  offer.features = {.superpacket = true, .cid = true, .rekey = true};
+  const auto read = parse_connect_response(connected(write_connect_response(params, offer)));
+  EXPECT_EQ(write_features(read->features), "superpacket");
+  EXPECT_EQ(read->attach, AttachMode::kNone);
+  offer.features.roam = true;
+  const auto again = parse_connect_response(connected(write_connect_response(params, offer)));
+  EXPECT_EQ(write_features(again->features), "superpacket roam");
+  EXPECT_EQ(again->attach, AttachMode::kRoam);
+  params.features = {};
+  EXPECT_FALSE(mentions(write_connect_response(params, offer), "Culvert"));
+}
+
+TEST(ConnectAnswer, MeansNothingByFeaturesWithoutAVersion) {
+  TunnelParams params = full_params();
+  params.features = {.superpacket = true};
+  ConnectOffer offer = full_offer();
+  offer.features = params.features;
+  auto headers = write_connect_response(params, offer);
+  std::erase_if(headers, [](const HttpHeader& h) { return h.name == "X-Culvert-Version"; });
+  EXPECT_FALSE(parse_connect_response(connected(headers))->features.any());
+}
+
 TEST(ConnectAnswer, KnowsWhenNothingFits) {
   TunnelParams params = full_params();
   ConnectOffer offer = full_offer();

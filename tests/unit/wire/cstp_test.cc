@@ -75,6 +75,35 @@ TEST(Cstp, ReadsADataFrameWithAnIpv6Packet) {
   EXPECT_EQ(parsed.payload[0], std::byte{0x60});
 }
 
+// The limit of a frame depends on its type and on what was agreed.
+TEST(Cstp, OnlyAnAgreedSuperpacketMayBeLongerThanARecord) {
+  struct Case {
+    uint8_t type;
+    uint16_t length;
+    bool superpackets;
+    Verdict verdict;
+  };
+  for (const Case& c :
+       {Case{0x20, 16376, false, Verdict::kNeedMore}, Case{0x20, 16377, false, Verdict::kTooLong},
+        Case{0x20, 16377, true, Verdict::kNeedMore}, Case{0x20, 65535, true, Verdict::kNeedMore},
+        Case{0x00, 16377, true, Verdict::kTooLong}, Case{0x03, 65535, true, Verdict::kTooLong},
+        Case{0x21, 16377, true, Verdict::kTooLong}}) {
+    std::vector<std::byte> header = hex("53544601 0000 00 00");
+    store_be16(MutableBytes(header).subspan(4), c.length);
+    header[6] = std::byte{c.type};
+    EXPECT_EQ(parse_cstp(header, c.superpackets).verdict, c.verdict)
+        << int{c.type} << ", " << c.length << ", " << c.superpackets;
+  }
+}
+
+TEST(Cstp, WritesAndReadsTheLongestSuperpacket) {
+  const std::string payload(kCstpMaxSuperpacket, 's');
+  const auto bytes = frame(CstpType::kSuperpacket, payload);
+  const auto parsed = parse_cstp(bytes, true);
+  ASSERT_EQ(parsed.verdict, Verdict::kFrame);
+  EXPECT_EQ(as_text(parsed.payload), payload);
+}
+
 TEST(Cstp, WantsMoreAtEveryCut) {
   const auto bytes = frame(CstpType::kData, "packet");
   for (size_t size = 0; size < bytes.size(); ++size) {
