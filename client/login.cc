@@ -151,7 +151,9 @@ wire::HttpRequest attach_request(const Profile& profile, const AttachOffer& offe
 Result<wire::TunnelParams> judge_attach(const wire::HttpResponse& response) {
   auto params = wire::parse_connect_response(response);
   // A server that says more than it was asked for has not understood.
-  if (params) params->features = wire::common_to(params->features, kWantedFeatures);
+  if (!params) return params;
+  params->features = wire::common_to(params->features, kWantedFeatures);
+  if (!wire::allows(params->features, params->attach)) params->attach = wire::AttachMode::kNone;
   return params;
 }
 

@@ -344,7 +344,8 @@ def test_a_client_that_offers_nothing_gets_stock_behaviour(wire, raw):
     raw.receive_record = receive_record
     kinds = {kind for kind, _ in frames_of_a_download(wire, raw)}
     assert cstp.DATA in kinds and cstp.SUPERPACKET not in kinds
-    assert max(len(payload) for kind, payload in one_each if kind == cstp.DATA) <= 1400
+    mtu = int(cstp.value_of(raw.head, "X-CSTP-MTU"))
+    assert max(len(payload) for kind, payload in one_each if kind == cstp.DATA) <= mtu
 
 
 def test_features_without_a_version_mean_nothing(client_host, files):

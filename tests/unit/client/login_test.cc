@@ -87,5 +87,22 @@ TEST(Login, CarriesThePathOfTheUrlAndTheName) {
   EXPECT_NE(request.body.find("https://vpn.example.com:4443/grp?x"), std::string::npos);
 }
 
+TEST(Attach, TakesOnlyWhatWasOfferedToo) {
+  wire::HttpResponse response{200,
+                              "CONNECTED",
+                              {{"X-CSTP-Address", "10.7.0.2"},
+                               {"X-CSTP-MTU", "1400"},
+                               {"X-Culvert-Version", "1"},
+                               {"X-Culvert-Features", "rekey packed superpacket"},
+                               {"X-Culvert-Attach", "rekey"}},
+                              {},
+                              true,
+                              true};
+  const auto params = judge_attach(response);
+  ASSERT_TRUE(params);
+  EXPECT_EQ(wire::write_features(params->features), "superpacket packed");
+  EXPECT_EQ(params->attach, wire::AttachMode::kNone);
+}
+
 }  // namespace
 }  // namespace culvert::client
