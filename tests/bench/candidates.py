@@ -248,8 +248,8 @@ class OpenVpn(Candidate):
         else:
             common += ["--fast-io"]
         on_server = self.server.start(
-            tool, *common, "--server", "10.8.0.0", "255.255.255.0", "--dh", "none", "--port",
-            self.PORT, "--proto", "tcp-server" if self.tcp else "udp", "--cert",
+            tool, *common, "--server", "10.8.0.0", "255.255.255.0", "--dh", "none",
+            "--local", Wire.SERVER4, "--port", self.PORT, "--proto", "tcp-server" if self.tcp else "udp", "--cert",
             server.certificate, "--key", server.key,
             *(["--tcp-queue-limit", 1024] if self.tcp else []))
         on_server.wait_for_output("Initialization Sequence Completed")
