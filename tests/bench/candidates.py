@@ -73,6 +73,10 @@ class Candidate:
         self.world = World(folder, bench.bin)
         wire = self.world.wire()
         self.server, self.client = wire.server, self.world.add_client(wire)
+        # Without a link-local address Linux cannot ask who has a neighbour's address when the packet's
+        # own source is on another device, as the server's is: it would be lost after some seconds.
+        self.server.add_address(self.client.uplink, "fe80::1/64")
+        self.client.add_address("eth0", "fe80::2/64")
         for host in self.hosts():
             bench.congestion.apply(host)
         try:
@@ -189,7 +193,9 @@ class WireguardGo(Candidate):
         return self.path
 
     def version(self):
-        return first_line(self.find(), "--version")
+        package = self.find().parents[2] / "version"  # of the package that it was unpacked from
+        note = f", package {package.read_text().strip()}" if package.exists() else ""
+        return first_line(self.find(), "--version") + note
 
     def set_up(self):
         tool, wg = self.find(), program("wg")
@@ -222,13 +228,14 @@ class WireguardGo(Candidate):
 class OpenVpn(Candidate):
     """Certificates, AES-128-GCM, in user space. Over UDP an MTU of 1,448, the most that fits 1,500
     with its 24 bytes a packet; over TCP packets are not tied to that, and 1,500 is what hosts behind
-    a gateway send."""
+    a gateway send. Two more rows show what a large MTU does for the ends of the tunnel themselves:
+    over UDP its outside packets are then fragmented, which is the exception to the rule above."""
 
     PORT = 1194
 
-    def __init__(self, name, title, tcp):
+    def __init__(self, name, title, tcp, mtu, only_tests=None):
         super().__init__(name, title)
-        self.tcp = tcp
+        self.tcp, self.mtu, self.only_tests = tcp, mtu, only_tests
 
     def version(self):
         return " ".join(first_line(program("openvpn"), "--version").split()[:2])
@@ -241,8 +248,8 @@ class OpenVpn(Candidate):
         user = ca.issue("alice")
         common = ["--dev", "ovpn0", "--dev-type", "tun", "--topology", "subnet", "--ca",
                   ca.certificate, "--data-ciphers", "AES-128-GCM", "--disable-dco",
-                  "--tun-mtu", 1500 if self.tcp else 1448, "--mssfix", 0, "--txqueuelen", 4096,
-                  "--sndbuf", 4 * MB, "--rcvbuf", 4 * MB, "--keepalive", 10, 60, "--verb", 3]
+                  "--tun-mtu", self.mtu, "--mssfix", 0, "--txqueuelen", 500,
+                  "--sndbuf", MB, "--rcvbuf", MB, "--keepalive", 10, 60, "--verb", 3]
         if self.tcp:
             common += ["--socket-flags", "TCP_NODELAY"]
         else:
@@ -358,7 +365,9 @@ class Culvert(Candidate):
     @staticmethod
     def must_be_known(checked):
         if checked.returncode == 2:  # usage: for example a key that this build doesn't know
-            raise Missing("not available: " + last_line(checked.stdout + checked.stderr))
+            lines = [line for line in (checked.stdout + checked.stderr).splitlines()
+                     if "FAILED" in line or "unknown" in line]
+            raise Missing("not available: " + (lines[0].strip() if lines else "culvertd check"))
 
     def check_channel(self, tunnel):
         """DTLS comes up beside TLS, a moment later."""
@@ -390,7 +399,8 @@ def everybody(root):
     """All candidates, in the order of the table."""
     newest = root / ".deps/wireguard-go/usr/bin/wireguard-go"
     two_workers = {"workers": {"count": 2}}
-    brief = ("up", "down", "udp", "ping", "memory")
+    family = ("up", "down", "udp", "ping", "memory")
+    mtu_matters = ("up", "down", "four", "ping", "memory")
     return [
         Veth("veth", "bare veth"),
         UdpProbe("udp-probe", "limit probe, UDP"),
@@ -400,8 +410,8 @@ def everybody(root):
         Culvert("culvert-plain", "culvert, DTLS, no offloads", channel="dtls",
                 server={"tun": {"offloads": False}, "udp": NO_UDP_OFFLOADS},
                 profile={"offloads": False, "udp_gso": False, "udp_gro": False}),
-        Culvert("culvert-in6", "culvert, IPv6 inside", inside6=True, only_tests=brief),
-        Culvert("culvert-out6", "culvert, IPv6 outside", outside6=True, only_tests=brief),
+        Culvert("culvert-in6", "culvert, IPv6 inside", inside6=True, only_tests=family),
+        Culvert("culvert-out6", "culvert, IPv6 outside", outside6=True, only_tests=family),
         Culvert("culvert-queues", "culvert, DTLS, two workers", channel="dtls",
                 server=two_workers, only_tests=("up", "down", "four", "queues", "memory")),
         OpenconnectOnCulvertd("oc-culvertd-dtls", "openconnect on culvertd, DTLS", dtls=True),
@@ -410,8 +420,12 @@ def everybody(root):
         Ocserv("ocserv-tls", "ocserv + openconnect, TLS", dtls=False),
         WireguardGo("wireguard-new", "wireguard-go, newest", newest),
         WireguardGo("wireguard-old", "wireguard-go, Debian 12"),
-        OpenVpn("openvpn-udp", "OpenVPN, UDP", tcp=False),
-        OpenVpn("openvpn-tcp", "OpenVPN, TCP", tcp=True),
+        OpenVpn("openvpn-udp", "OpenVPN, UDP", tcp=False, mtu=1448),
+        OpenVpn("openvpn-tcp", "OpenVPN, TCP", tcp=True, mtu=1500),
+        OpenVpn("openvpn-udp-large", "OpenVPN, UDP, MTU 6,000", tcp=False, mtu=6000,
+                only_tests=mtu_matters),
+        OpenVpn("openvpn-tcp-large", "OpenVPN, TCP, MTU 15,000", tcp=True, mtu=15000,
+                only_tests=mtu_matters),
     ]
 
 

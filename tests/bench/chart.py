@@ -1,19 +1,22 @@
-"""A bar chart of a result document, as SVG: three panels side by side, one row for each candidate."""
+"""A bar chart of a result document, as SVG: three panels side by side, one row for each candidate.
+The bare wire is told in words: beside its bar the others would be too short to compare."""
 from xml.sax.saxutils import escape
 
 PANELS = [
-    ("One TCP stream", "Gbit/s, up and down", ("up", "down"), 1),
+    ("One TCP stream", "Gbit/s, up and down", ("up", "down"), 2),
     ("64-byte packets", "thousands a second, delivered", ("udp_64",), 0),
     ("Ping beside a TCP stream", "ms, median and 99th percentile", ("load_median", "load_p99"), 1),
 ]
 OURS, OTHERS, LIMIT = ("#0b6e99", "#7db8d3"), ("#6b7280", "#b6bcc6"), ("#c08a2d", "#e4c88d")
+LEGEND = (("with culvert or culvertd", OURS), ("others", OTHERS),
+          ("limit probes: what this machine allows", LIMIT))
 TEXT, FAINT, GRID = "#1f2933", "#52606d", "#e4e7eb"
 NAMES, PANEL, GAP, ROW, TOP, EDGE = 220, 250, 60, 34, 92, 24
 FONT = "font-family=\"system-ui, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif\""
 
 
 def colours(row):
-    if row["name"].startswith(("veth", "udp-probe", "tcp-probe")):
+    if row["name"].endswith(("-probe", "-yardstick")):
         return LIMIT
     return OURS if "culvert" in row["name"] else OTHERS
 
@@ -62,12 +65,11 @@ def panel_lines(rows, left, title, subtitle, metrics, digits):
 
 
 def draw(doc):
-    rows = [row for row in doc["candidates"]
-            if any(m in row["results"] for panel in PANELS for m in panel[2])]
+    rows = [row for row in doc["candidates"] if row["name"] != "veth"
+            and any(m in row["results"] for panel in PANELS for m in panel[2])]
     panels = [p for p in PANELS if any(m in row["results"] for row in rows for m in p[2])]
     width = EDGE + NAMES + len(panels) * (PANEL + GAP)
-    height = TOP + ROW * len(rows) + 46
-    machine, settings = doc["machine"], doc["settings"]
+    height = TOP + ROW * len(rows) + 72
     lines = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
              f'width="{width}" height="{height}" {FONT}>',
              f'<rect width="{width}" height="{height}" rx="8" fill="#ffffff"/>']
@@ -77,8 +79,18 @@ def draw(doc):
                           weight))
     for number, panel in enumerate(panels):
         lines += panel_lines(rows, EDGE + NAMES + number * (PANEL + GAP), *panel)
-    lines.append(text(EDGE, height - 16,
-                      f"{machine['cores']} cores ({machine['cpu']}), both ends and the load on one "
-                      f"machine, Linux {machine['kernel']}; medians of {settings['rounds']} rounds",
-                      11, FAINT))
+    x = EDGE
+    for label, (colour, _) in LEGEND:
+        lines += [bar(x, height - 47, 12, 12, colour), text(x + 18, height - 37, label, 11)]
+        x += 40 + 6.2 * len(label)
+    lines.append(text(EDGE, height - 15, footer(doc), 11, FAINT))
     return "\n".join([*lines, "</svg>", ""])
+
+
+def footer(doc):
+    machine = doc["machine"]
+    words = (f"{machine['cores']} cores ({machine['cpu']}), both ends and the load on one machine, "
+             f"Linux {machine['kernel']}; medians of {doc['settings']['rounds']} rounds")
+    wire = [row["results"]["up"]["median"] for row in doc["candidates"]
+            if row["name"] == "veth" and "up" in row["results"]]
+    return words + (f"; the bare wire carries {wire[0]:.1f} Gbit/s" if wire else "")

@@ -62,15 +62,20 @@ def row_document(candidate, results, reason):
                 for metric, values in results.values.items()}}
 
 
+def number(value, digits):
+    """No more digits than mean something."""
+    if value >= 10 and digits > 1:
+        digits -= 1
+    return f"{value:.{0 if value >= 100 else digits}f}"
+
+
 def cell(metric, row):
     found = row["results"].get(metric)
     if found is None:
         return "-"
-    digits = measure.METRICS[metric][1]
-    text = f"{found['median']:.{digits}f}"
-    if len(found["values"]) > 1:
-        text += f" ({found['min']:.{digits}f}..{found['max']:.{digits}f})"
-    return text
+    median, low, high = (number(found[key], measure.METRICS[metric][1])
+                         for key in ("median", "min", "max"))
+    return f"{median} ({low}..{high})" if len(found["values"]) > 1 else median
 
 
 def section_lines(title, columns, rows):
