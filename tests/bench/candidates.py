@@ -367,7 +367,8 @@ class Culvert(Candidate):
         if checked.returncode == 2:  # usage: for example a key that this build doesn't know
             lines = [line for line in (checked.stdout + checked.stderr).splitlines()
                      if "FAILED" in line or "unknown" in line]
-            raise Missing("not available: " + (lines[0].strip() if lines else "culvertd check"))
+            reason = lines[0] if lines else "culvertd check is not content"
+            raise Missing("not available: " + re.sub(r"^FAILED\s+\w+\s+(\S*/)?", "", reason))
 
     def check_channel(self, tunnel):
         """DTLS comes up beside TLS, a moment later."""
