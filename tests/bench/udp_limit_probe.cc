@@ -23,7 +23,8 @@ constexpr size_t kMaxSuperpacket = 65000;
 constexpr size_t kMaxHeader = 120;   // IPv4 and TCP with all their options
 constexpr size_t kMaxPacket = 2048;  // of one record
 constexpr size_t kBufferSize = 70000;
-constexpr int kTunReadsPerTurn = 16;
+constexpr int kTunReadsPerTurn = 64;           // of small packets: a train
+constexpr ssize_t kTunBytesPerTurn = 1 << 20;  // or so many superpackets
 constexpr int kTrainsPerTurn = 8;
 constexpr int kSocketBuffer = 8 << 20;
 
@@ -401,9 +402,11 @@ void run(int socket, int tun) {
         merger.flush();
         return;
       }
-      for (int i = 0; i < kTunReadsPerTurn; ++i) {
+      ssize_t bytes = 0;
+      for (int i = 0; i < kTunReadsPerTurn && bytes < kTunBytesPerTurn; ++i) {
         const ssize_t size = ::read(tun, packet.data(), packet.size());
         if (size <= static_cast<ssize_t>(kVnetSize)) break;
+        bytes += size;
         splitter.add(MutableBytes(packet).first(static_cast<size_t>(size)).subspan(kVnetSize),
                      load_vnet(packet.data()));
       }
