@@ -259,7 +259,7 @@ def test_memory(candidate, results, bench):
 TESTS = {"memory": test_memory, "up": test_up, "down": test_down, "both": test_both,
          "four": test_four, "udp": test_udp, "lossless": test_lossless, "queues": test_queues,
          "ping": test_ping}
-MOST_ROUNDS = {"lossless": 3, "queues": 3}
+MOST_ROUNDS = {"both": 3, "lossless": 2, "queues": 3}
 
 
 def measure(candidate, results, bench, round_number):
