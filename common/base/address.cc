@@ -112,8 +112,17 @@ Result<Prefix> Prefix::parse(std::string_view text) {
   return Prefix{*address, static_cast<uint8_t>(*length)};
 }
 
+// Asked for the source of each packet, so it compares whole bytes at once.
 bool Prefix::contains(const IpAddress& other) const {
-  return other.family() == address.family() && masked(other, length) == masked(address, length);
+  if (other.family() != address.family()) return false;
+  const Bytes ours = address.bytes();
+  const Bytes theirs = other.bytes();
+  const size_t whole = length / 8;
+  if (std::memcmp(ours.data(), theirs.data(), whole) != 0) return false;
+  const unsigned rest = length % 8U;
+  if (rest == 0) return true;
+  const auto mask = static_cast<std::byte>(0xff00U >> rest & 0xffU);
+  return (ours[whole] & mask) == (theirs[whole] & mask);
 }
 
 bool Prefix::overlaps(const Prefix& other) const {

@@ -36,6 +36,8 @@ constexpr size_t kInboundSlot = 9728;
 constexpr uint16_t kHandshakeMtu = 1200;
 // How long the last datagrams of a replaced association may be on their way.
 constexpr Duration kDrainTime = std::chrono::seconds(2);
+// A DPD request of ours: type, and the UDP payload that it makes (16 bits); then zeros.
+constexpr size_t kRequestSize = 3;
 // How long a stock client may be measuring the path after a handshake.
 constexpr Duration kHearingTime = std::chrono::seconds(2);
 constexpr TimePoint kNever = TimePoint::max();
@@ -324,11 +326,15 @@ void DtlsChannel::take(Association& association, MutableBytes plaintext) {
   if (type == kData) {
     if (plaintext.size() > 1) scratch_.inbound.commit(plaintext.size() - 1);
   } else if (type == kDpdRequest) {
-    // Echoed whole: the other side looks how much gets through (openconnect-protocol 6.6).
+    // Echoed whole: the other side looks how much gets through (openconnect-protocol 6.6). If our
+    // records are longer than the peer's, the largest echoes have to be shorter: the beginning says
+    // what they answer.
     plaintext[0] = kDpdResponse;
-    seal(association, plaintext);
+    const size_t expansion = association.dtls->expansion();
+    const size_t fits = std::max<size_t>(options_.ceiling, expansion + kRequestSize) - expansion;
+    seal(association, plaintext.first(std::min(plaintext.size(), fits)));
     if (!options_.peer_echoes) {
-      const size_t payload = plaintext.size() + association.dtls->expansion();
+      const size_t payload = plaintext.size() + expansion;
       heard_payload_ = static_cast<uint16_t>(
           std::min<size_t>(std::max<size_t>(heard_payload_, payload), options_.ceiling));
       update_max_packet();
@@ -340,9 +346,8 @@ void DtlsChannel::take(Association& association, MutableBytes plaintext) {
 }
 
 void DtlsChannel::take_answer(Bytes answer) {
-  if (prober_ && current_) {
-    const size_t payload = answer.size() + current_->dtls->expansion();
-    prober_->answered(static_cast<uint16_t>(std::min<size_t>(payload, UINT16_MAX)), loop_.now());
+  if (prober_ && answer.size() >= kRequestSize) {
+    prober_->answered(load_be16(answer.subspan(1)), loop_.now());
     update_max_packet();
   }
   observer_.on_alive(*this);
@@ -416,10 +421,11 @@ void DtlsChannel::flush() {
 // A request whose datagram has `payload` bytes; as few as possible if that is less.
 void DtlsChannel::ask(size_t payload) {
   const size_t expansion = current_->dtls->expansion();
-  const size_t size = std::max(payload, expansion + 1) - expansion;
+  const size_t size = std::max(payload, expansion + kRequestSize) - expansion;
   const MutableBytes request = scratch_.inbound.free_space().first(size);
   std::fill(request.begin(), request.end(), std::byte{});
   request[0] = kDpdRequest;
+  store_be16(request.subspan(1), static_cast<uint16_t>(payload));
   seal(*current_, request);
 }
 

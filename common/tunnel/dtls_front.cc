@@ -12,7 +12,10 @@ namespace culvert::tunnel {
 namespace {
 
 constexpr auto kConnectionIdType = std::byte{25};  // RFC 9146 section 3
-constexpr size_t kCidOffset = 11;                  // behind type, version, epoch and sequence
+// A ClientHello that came early is good for this long: then its sender has repeated it.
+constexpr Duration kEarlyTime = std::chrono::milliseconds(400);
+constexpr size_t kLongestHello = 1024;
+constexpr size_t kCidOffset = 11;  // behind type, version, epoch and sequence
 
 uint64_t load_word(Bytes bytes) {
   uint64_t word = 0;
@@ -115,6 +118,26 @@ DtlsChannel* DtlsFront::find(const net::UdpTrain& train) const {
   return found == by_path_.end() ? nullptr : found->second;
 }
 
+void DtlsFront::keep(const tls::AppId& app_id, const net::UdpPath& path, Bytes hello,
+                     TimePoint now) {
+  if (hello.size() > kLongestHello) return;
+  const auto same = std::find_if(early_.begin(), early_.end(),
+                                 [&](const Early& early) { return early.app_id == app_id; });
+  if (same != early_.end()) early_.erase(same);
+  if (early_.size() == kEarly) early_.erase(early_.begin());
+  early_.push_back({app_id, path, now, {hello.begin(), hello.end()}});
+}
+
+void DtlsFront::catch_up(const tls::AppId& app_id) {
+  const auto found = std::find_if(early_.begin(), early_.end(),
+                                  [&](const Early& early) { return early.app_id == app_id; });
+  if (found == early_.end()) return;
+  const Early early = std::move(*found);
+  early_.erase(found);
+  if (loop_.now() - early.came < kEarlyTime) greet(*port_, early.path, early.hello);
+  on_trains_end(*port_);
+}
+
 // ---- datagrams ----------------------------------------------------------------------------------
 
 // Opened packets lie in memory that all channels of the thread share: whoever has some must pass
@@ -166,6 +189,7 @@ void DtlsFront::greet(UdpPort& port, const net::UdpPath& path, Bytes datagram) {
   const auto found = app_id ? expected_.find(*app_id) : expected_.end();
   if (found == expected_.end()) {
     ++stats_.unknown_app;
+    if (app_id) keep(*app_id, path, datagram, now);
     return;
   }
   ++stats_.accepted;

@@ -27,7 +27,7 @@ class DtlsFront final : private UdpPort::Sink {
  public:
   struct Stats {
     uint64_t challenged = 0;   // ClientHellos answered with a cookie
-    uint64_t unknown_app = 0;  // with a good cookie, but nobody waits for the App-ID
+    uint64_t unknown_app = 0;  // with a good cookie, but nobody waited for the App-ID
     uint64_t stray = 0;        // datagrams of no session and no ClientHello
     uint64_t accepted = 0;     // handshakes begun
   };
@@ -44,6 +44,9 @@ class DtlsFront final : private UdpPort::Sink {
   // Handshakes with this App-ID are for that channel, until withdraw().
   void expect(const tls::AppId& app_id, DtlsChannel& channel);
   void withdraw(const tls::AppId& app_id, const DtlsChannel& channel);
+  // Hands over a ClientHello with the channel's App-ID that came before expect(), a moment ago: a
+  // client that has the answer to its CONNECT may be faster than the news on its way to us.
+  void catch_up(const tls::AppId& app_id);
   // Datagrams that come this way belong to the channel, until unbind(). A later bind() of the same
   // path replaces an earlier one.
   void bind(const net::UdpPath& path, DtlsChannel& channel);
@@ -78,6 +81,7 @@ class DtlsFront final : private UdpPort::Sink {
   void on_too_large(UdpPort& port, const net::UdpPath& path, uint16_t size) override;
   [[nodiscard]] DtlsChannel* find(const net::UdpTrain& train) const;
   void deliver();
+  void keep(const tls::AppId& app_id, const net::UdpPath& path, Bytes hello, TimePoint now);
 
   loop::Loop& loop_;
   std::unique_ptr<tls::DtlsCookieResponder> responder_;
@@ -85,6 +89,15 @@ class DtlsFront final : private UdpPort::Sink {
   std::unordered_map<tls::AppId, DtlsChannel*, AppIdHash> expected_;
   std::unordered_map<net::UdpPath, DtlsChannel*, PathHash> by_path_;
   std::unordered_map<ServerCid, DtlsChannel*, CidHash> by_cid_;
+  // Has proved its address, but nobody waits for it yet.
+  struct Early {
+    tls::AppId app_id{};
+    net::UdpPath path;
+    TimePoint came{};
+    std::vector<std::byte> hello;
+  };
+  static constexpr size_t kEarly = 16;
+  std::vector<Early> early_;           // the oldest goes first
   DtlsChannel* delivering_ = nullptr;  // has opened packets that are not passed on yet
   Stats stats_;
 };

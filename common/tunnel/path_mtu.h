@@ -20,8 +20,9 @@ constexpr uint16_t kMaxLinkMtu = 9000;      // Ethernet with jumbo frames
 // type byte inside it.
 constexpr uint16_t kDtlsRecordOverhead = 37;
 constexpr uint16_t kPacketTypeByte = 1;
-// What a connection ID of ours (RFC 9146) adds to that: 8 bytes, and the content type inside.
-constexpr uint16_t kConnectionIdOverhead = 9;
+// What a connection ID of ours (RFC 9146) adds to that: 8 bytes, the content type inside, and a
+// byte that mbedTLS sets aside for padding.
+constexpr uint16_t kConnectionIdOverhead = 10;
 
 [[nodiscard]] constexpr uint16_t ip_header_size(Family family) {
   return family == Family::kV4 ? 20 : 40;

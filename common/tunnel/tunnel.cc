@@ -443,6 +443,9 @@ Status Tunnel::attach(SessionId id, UniqueFd socket, std::unique_ptr<tls::TlsSes
       std::make_unique<CstpChannel>(loop_, scratch_, std::move(socket), std::move(tls),
                                     session.spec_.cstp, observer, session.counters_);
   if (session.dtls_ != nullptr && udp->dtls.server) session.dial();
+  if (session.dtls_ != nullptr && !udp->dtls.server) {
+    front_->catch_up(session.dtls_->app_id());
+  }
   return session.channel_->start(leftover);
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
+#include <cstring>
 
 #include "common/base/log.h"
 
@@ -11,6 +12,17 @@ namespace {
 
 // What one turn of the loop takes from the socket before everybody else gets a turn.
 constexpr size_t kTurnBytes = 1U << 20;
+
+// As ==, but asked for each record: in the order in which paths differ, and without loops.
+bool is_same(const net::UdpPath& a, const net::UdpPath& b) {
+  const auto equal = [](const IpAddress& x, const IpAddress& y) {
+    const Bytes left = x.bytes();
+    const Bytes right = y.bytes();
+    return left.size() == right.size() && std::memcmp(left.data(), right.data(), left.size()) == 0;
+  };
+  return a.peer.port == b.peer.port && a.interface == b.interface &&
+         equal(a.peer.address, b.peer.address) && equal(a.local, b.local);
+}
 
 }  // namespace
 
@@ -48,7 +60,7 @@ MutableBytes UdpPort::room(size_t size) {
 }
 
 void UdpPort::commit(size_t size, const net::UdpPath& path) {
-  if (paths_.empty() || !(paths_.back() == path)) paths_.push_back(path);
+  if (paths_.empty() || !is_same(paths_.back(), path)) paths_.push_back(path);
   batch_.push_back({.bytes = Bytes(memory_.get() + used_, size),
                     .path = static_cast<uint16_t>(paths_.size() - 1)});
   used_ += size;

@@ -35,15 +35,15 @@ TEST(PathMtu, StaysUsableWhateverThePeerClaims) {
     const auto claimed = static_cast<uint16_t>(value);
     for (const bool ipv6 : {false, true}) {
       const MtuPlan from_base = plan_mtu({.link_mtu = 1500,
-                                         .peer_base_mtu = claimed,
+                                          .peer_base_mtu = claimed,
+                                          .outer = Family::kV6,
+                                          .dtls = true,
+                                          .inner_ipv6 = ipv6});
+      const MtuPlan from_mtu = plan_mtu({.link_mtu = 1500,
+                                         .peer_mtu = claimed,
                                          .outer = Family::kV6,
                                          .dtls = true,
                                          .inner_ipv6 = ipv6});
-      const MtuPlan from_mtu = plan_mtu({.link_mtu = 1500,
-                                        .peer_mtu = claimed,
-                                        .outer = Family::kV6,
-                                        .dtls = true,
-                                        .inner_ipv6 = ipv6});
       for (const MtuPlan& plan : {from_base, from_mtu}) {
         EXPECT_GE(plan.tunnel_mtu.value(), ipv6 ? kMinIpv6Mtu : kMinIpv4Mtu) << claimed;
         EXPECT_LE(plan.tunnel_mtu.value(), 1500) << claimed;
