@@ -191,15 +191,16 @@ std::string status_view(const Json& status) {
 std::string sessions_view(const Json& sessions) {
   const Json& list = member(sessions, "sessions");
   if (!list.is_array() || list.empty()) return "No sessions.\n";
-  std::vector<Row> rows{
-      {"ID", "USER", "STATE", "ADDRESSES", "FROM", "CHANNEL", "SINCE", "RECEIVED", "SENT"}};
+  std::vector<Row> rows{{"ID", "USER", "STATE", "SINCE", "ADDRESSES", "FROM", "CHANNEL",
+                         "CHANNEL SINCE", "WHY", "RECEIVED", "SENT"}};
   for (const Json& session : list) {
     std::string channel = text(member(session, "channel"));
     const std::string version = text(member(session, "tls"));
-    if (version != "-") channel += " " + version;
+    if (channel == "tls" && version != "-") channel += " " + version;
     rows.push_back({text(member(session, "id")), text(member(session, "user")),
-                    text(member(session, "state")), addresses(session),
-                    text(member(session, "remote")), channel, text(member(session, "since")),
+                    text(member(session, "state")), text(member(session, "since")),
+                    addresses(session), text(member(session, "remote")), channel,
+                    text(member(session, "channel_since")), text(member(session, "channel_reason")),
                     human_bytes(number(member(session, "rx_bytes"))),
                     human_bytes(number(member(session, "tx_bytes")))});
   }

@@ -105,8 +105,8 @@ Status DtlsChannel::dial() {
       std::make_unique<UdpPort>(loop_, scratch_.received, std::move(*socket), sink);
   association.port = association.own_port.get();
   association.path.peer = *options_.server;
-  if (const Status started = association.port->start(); !started) return started;
-  if (const Status begun = begin(std::move(association)); !begun) return begun;
+  if (Status started = association.port->start(); !started) return started;
+  if (Status begun = begin(std::move(association)); !begun) return begun;
   advance({});
   settle();
   return {};
@@ -242,7 +242,10 @@ void DtlsChannel::on_too_large(UdpPort& /*port*/, const net::UdpPath& /*path*/, 
   too_large(size);
 }
 
+// A train is often one superpacket of the sender, and becomes one again if it is passed on whole.
 void DtlsChannel::receive(UdpPort& port, const net::UdpTrain& train) {
+  const net::PacketBatch& inbound = scratch_.inbound;
+  if (inbound.capacity() - inbound.size() < train.count()) pass_on();
   for (size_t i = 0; i < train.count(); ++i)
     take_datagram(port, train.path, train[i]);
 }
@@ -295,7 +298,7 @@ void DtlsChannel::take_datagram(UdpPort& port, const net::UdpPath& path, Bytes d
 void DtlsChannel::open(Association& association, Bytes datagram, const net::UdpPath& path) {
   net::PacketBatch& inbound = scratch_.inbound;
   for (bool more = true; more; more = association.dtls->more()) {
-    if (inbound.full()) deliver();
+    if (inbound.full()) pass_on();
     // The type byte comes to lie before the slot, the packet at its beginning.
     const MutableBytes room = net::extend_front(inbound.free_space(), 1);
     const auto result = association.dtls->open(std::exchange(datagram, {}), room);
@@ -353,9 +356,13 @@ void DtlsChannel::take_answer(Bytes answer) {
   observer_.on_alive(*this);
 }
 
-void DtlsChannel::deliver() {
+void DtlsChannel::pass_on() {
   if (!scratch_.inbound.empty()) observer_.on_packets(*this, scratch_.inbound);
   scratch_.inbound.clear();
+}
+
+void DtlsChannel::deliver() {
+  pass_on();
   if (current_) current_->port->flush();
   if (std::exchange(heard_, false)) observer_.on_dtls_received(*this);
   settle();

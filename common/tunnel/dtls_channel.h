@@ -143,6 +143,7 @@ class DtlsChannel final : public Channel, private UdpPort::Sink {
   void take_datagram(UdpPort& port, const net::UdpPath& path, Bytes datagram);
   void open(Association& association, Bytes datagram, const net::UdpPath& path);
   void take(Association& association, MutableBytes plaintext);
+  void pass_on();
   void take_answer(Bytes answer);
   Status begin(Association association);
   void advance(Bytes datagram);

@@ -285,7 +285,7 @@ Tunnel::~Tunnel() {
 
 Status Tunnel::start() {
   if (front_ != nullptr) {
-    if (const Status started = front_->start(); !started) return started;
+    if (Status started = front_->start(); !started) return started;
   }
   timer_.start_repeating(kTick, [this] { tick(); });
   return poll_.start(

@@ -145,18 +145,24 @@ def test_two_clients_have_their_own_addresses_and_both_work(world, wire, running
 
 def test_status_and_sessions_tell_the_same_story(tunnel, running_server):
     tunnel.host.ping(INSIDE4, count=5)
+    wait_until(lambda: tunnel.status()["channel"] == running_server.session("alice")["channel"]
+               == "dtls", "both sides sending over DTLS")
     mine, theirs = tunnel.status(), running_server.session("alice")
     assert mine["state"] == "up"
     assert theirs["state"] == "attached"
     text = str(mine)
     assert theirs["ipv4"] in text and theirs["ipv6"] in text
-    assert theirs["tls"] == "TLSv1.3" and theirs["channel"] == "tls"
+    assert theirs["tls"] == mine["tls"] == "TLSv1.3"
+    assert theirs["channel_reason"] == mine["channel_reason"] == "proven"
+    assert theirs["dtls_cipher"] == mine["dtls_cipher"]
+    assert theirs["channel_since"] and mine["channel_since"]
     assert theirs["rx_packets"] >= 5 and theirs["tx_packets"] >= 5
     # What people read names the same things.
     human = tunnel.run("status", "alice").stdout
-    assert theirs["ipv4"] in human and "198.51.100.1" in human
+    assert theirs["ipv4"] in human and "198.51.100.1" in human and "dtls for" in human
     human = running_server.run("sessions").stdout
     assert "alice" in human and theirs["ipv4"] in human
+    assert "dtls" in human and theirs["channel_since"] in human and "proven" in human
     assert "culvertd" in running_server.run("status").stdout
 
 
