@@ -6,6 +6,7 @@ rules or breaks them on purpose.
 import json
 import socket
 import ssl
+import time
 
 import pytest
 
@@ -216,7 +217,9 @@ def test_a_session_that_carries_nothing_is_ended(server, client_host):
     server.configure("session", idle_timeout="3s", dpd="1s").start()
     raw = cstp.RawClient(client_host, server.export_for("alice"))
     raw.attach()
+    end = time.monotonic() + 20
     while (record := raw.receive_record(20)):
+        assert time.monotonic() < end, "questions come, and the end does not"
         kind, payload = cstp.parse_record(record)
         if kind == cstp.DPD_REQUEST:
             raw.send_frame(cstp.DPD_RESPONSE, payload)
