@@ -24,7 +24,6 @@ static_assert(kChannelHeadroom >= 1);
 // Content types (RFC 6347 section 4.1, RFC 9146 section 3) of what a session opens.
 constexpr auto kApplicationType = std::byte{23};
 constexpr auto kConnectionIdType = std::byte{25};
-constexpr size_t kCidOffset = 11;
 
 // Trains of one receive: beyond a few, the packets would leave the second-level cache before they
 // are written.
@@ -254,14 +253,12 @@ void DtlsChannel::receive(UdpPort& port, const net::UdpTrain& train) {
 // or by where it comes from.
 DtlsChannel::Association* DtlsChannel::find(const UdpPort& port, const net::UdpPath& path,
                                             Bytes datagram) {
-  const bool by_cid = front_ != nullptr && datagram[0] == kConnectionIdType;
+  const auto cid = front_ != nullptr ? DtlsFront::cid_of(datagram) : std::nullopt;
   const auto is_of = [&](const std::optional<Association>& association) {
     if (!association || association->port != &port) return false;
     if (front_ == nullptr) return true;
-    if (!by_cid) return association->path == path;
-    const auto& cid = association->cid;
-    return cid.size() == tls::kServerCidSize && datagram.size() >= kCidOffset + cid.size() &&
-           std::equal(cid.begin(), cid.end(), datagram.begin() + kCidOffset);
+    if (!cid) return association->path == path;
+    return std::equal(cid->begin(), cid->end(), association->cid.begin(), association->cid.end());
   };
   if (is_of(current_)) return &*current_;
   if (is_of(next_)) return &*next_;
@@ -275,7 +272,7 @@ void DtlsChannel::take_datagram(UdpPort& port, const net::UdpPath& path, Bytes d
     if (owner == nullptr) return;
     if (next_ && owner == &*next_) {
       if (!failed_) advance(datagram);
-    } else if (owner != nullptr) {
+    } else {
       open(*owner, datagram, path);
     }
     return;
@@ -476,19 +473,6 @@ TimePoint DtlsChannel::next_due() const {
 void DtlsChannel::too_large(uint16_t size) {
   if (!options_.peer_echoes) heard_payload_ = std::min<uint16_t>(heard_payload_, size - 1);
   if (prober_) prober_->too_large(size, loop_.now());
-  update_max_packet();
-  observer_.on_due_changed(*this);
-}
-
-void DtlsChannel::suspect_mtu() {
-  if (!prober_) return;
-  prober_->suspect(loop_.now());
-  observer_.on_due_changed(*this);
-}
-
-void DtlsChannel::path_changed() {
-  if (!prober_) return;
-  prober_->path_changed(options_.ceiling, loop_.now());
   update_max_packet();
   observer_.on_due_changed(*this);
 }

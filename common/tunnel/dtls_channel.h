@@ -114,10 +114,6 @@ class DtlsChannel final : public Channel, private UdpPort::Sink {
   [[nodiscard]] size_t max_packet() const { return max_packet_; }
   // Still looking for more.
   [[nodiscard]] bool probing_mtu() const;
-  // Large packets seem to get lost: looks again.
-  void suspect_mtu();
-  // The way to the peer may be another one: looks again.
-  void path_changed();
 
   // REQUIRES: up().
   [[nodiscard]] const tls::DtlsSession& dtls() const { return *current_->dtls; }

@@ -23,7 +23,9 @@ uint64_t load_word(Bytes bytes) {
   return word;
 }
 
-std::optional<ServerCid> cid_of(Bytes datagram) {
+}  // namespace
+
+std::optional<ServerCid> DtlsFront::cid_of(Bytes datagram) {
   if (datagram.empty() || datagram[0] != kConnectionIdType ||
       datagram.size() < kCidOffset + tls::kServerCidSize) {
     return std::nullopt;
@@ -32,8 +34,6 @@ std::optional<ServerCid> cid_of(Bytes datagram) {
   std::copy_n(datagram.begin() + kCidOffset, cid.size(), cid.begin());
   return cid;
 }
-
-}  // namespace
 
 size_t DtlsFront::PathHash::operator()(const net::UdpPath& path) const noexcept {
   const std::hash<IpAddress> hash;

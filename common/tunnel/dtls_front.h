@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -60,6 +61,8 @@ class DtlsFront final : private UdpPort::Sink {
   [[nodiscard]] UdpPort& port() { return *port_; }
   [[nodiscard]] const Stats& stats() const { return stats_; }
 
+  // What a record of content type 25 carries; nothing if it is none, or too short.
+  [[nodiscard]] static std::optional<ServerCid> cid_of(Bytes datagram);
   // What a cookie is bound to: the peer's address and port.
   [[nodiscard]] static std::vector<std::byte> transport_id(const net::UdpPath& path);
 

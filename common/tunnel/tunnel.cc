@@ -1,6 +1,7 @@
 #include "common/tunnel/tunnel.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/base/log.h"
 #include "common/net/gso_split.h"
@@ -26,7 +27,8 @@ constexpr size_t kTurnBytes = 512U << 10;
 constexpr Duration kTick = std::chrono::milliseconds(500);
 // Due times of UDP channels closer together than this are dealt with in one go.
 constexpr Duration kUdpGranularity = std::chrono::milliseconds(10);
-// Half of a key's life in blocks (architecture: 2^33 of 16 bytes): the new one is there in time.
+// Blocks of 16 bytes in both directions together, after which an association gets new keys: AES-GCM
+// has limits, and this is 137 GB.
 constexpr uint64_t kBlocksPerKey = uint64_t{1} << 33;
 
 net::PacketBatch batch_for(const net::TunDevice& tun) {
@@ -75,13 +77,14 @@ void TunnelSession::add_superpacket(const net::VnetHeader& header, MutableBytes 
     add(next);
 }
 
-void TunnelSession::flush() {
-  if (sent_dtls_) {
-    sent_dtls_ = false;
-    dtls_->flush();
-    choice_->dtls_sent_data(tunnel_.loop_.now());
-    tunnel_.schedule_udp(choice_->next_due());
-  }
+void TunnelSession::flush_datagrams() {
+  if (!std::exchange(sent_dtls_, false)) return;
+  dtls_->flush();
+  choice_->dtls_sent_data(tunnel_.loop_.now());
+  tunnel_.schedule_udp(choice_->next_due());
+}
+
+void TunnelSession::flush_stream() {
   if (channel_ != nullptr) channel_->flush();
 }
 
@@ -141,7 +144,9 @@ void TunnelSession::start_udp(std::unique_ptr<DtlsChannel> channel, const UdpSpe
   sent_dtls_ = false;
   choice_.reset();
   dtls_ = std::move(channel);
-  udp_ = {.dtls = {}, .choice = udp.choice, .inner_ipv6 = udp.inner_ipv6, .rekey = udp.rekey};
+  dials_ = udp.dtls.server.has_value();
+  inner_ipv6_ = udp.inner_ipv6;
+  rekey_ = udp.rekey;
   udp_failure_.clear();
   path_mtu_ = spec_.mtu;
   if (dtls_ == nullptr) return;
@@ -188,7 +193,7 @@ void TunnelSession::on_due_changed(DtlsChannel& channel) {
 // used when all of them fit or when it is clear how much does.
 void TunnelSession::judge_path() {
   const size_t fits = dtls_->max_packet();
-  const size_t needed = udp_.inner_ipv6 ? kMinIpv6Mtu : kMinIpv4Mtu;
+  const size_t needed = inner_ipv6_ ? kMinIpv6Mtu : kMinIpv4Mtu;
   const bool known = dtls_->up() && (fits >= spec_.mtu.value() || !dtls_->probing_mtu());
   if (known) {
     if (fits >= needed) {
@@ -237,10 +242,10 @@ void TunnelSession::tick_udp(TimePoint now) {
 
 // A new handshake beside the old association, from a new port (client).
 void TunnelSession::renew_keys(TimePoint now) {
-  if (!udp_.dtls.server || !dtls_->up() || dtls_->handshaking()) return;
+  if (!dials_ || !dtls_->up() || dtls_->handshaking()) return;
   const tls::DtlsSession& keys = dtls_->dtls();
   const bool worn = keys.blocks_sent() + keys.blocks_received() >= kBlocksPerKey;
-  const bool old = udp_.rekey > Duration{} && now >= keys_since_ + udp_.rekey;
+  const bool old = rekey_ > Duration{} && now >= keys_since_ + rekey_;
   if (!worn && !old) return;
   keys_since_ = now;
   dial();
@@ -314,18 +319,26 @@ DtlsScratch& Tunnel::dtls_scratch() {
 // the sessions' queues decide what is lost.
 void Tunnel::on_tun_readable() {
   size_t bytes = 0;
-  while (bytes < kTurnBytes) {
+  for (bool more = true; more && bytes < kTurnBytes;) {
     outbound_.clear();
     const net::ReadOutcome outcome = tun_.read_batch(outbound_, kBatchBytes);
-    if (outcome.packets == 0) return;
     bytes += outcome.bytes;
-    distribute();
-    if (outcome.drained) return;
+    more = outcome.packets != 0 && !outcome.drained;
+    if (outcome.packets != 0) distribute();
   }
+  end_turn();
+}
+
+void Tunnel::end_turn() {
+  for (TunnelSession* const session : turn_) {
+    session->in_turn_ = false;
+    session->flush_stream();
+  }
+  turn_.clear();
 }
 
 // Adds the packets to their sessions' channels, session by session, so that those of one peer leave
-// in one run; then flushes each session once.
+// in one run.
 void Tunnel::distribute() {
   const auto packets = outbound_.packets();
   const std::span<TunnelSession*> owners(owners_.data(), packets.size());
@@ -349,7 +362,8 @@ void Tunnel::distribute() {
       }
       if (i == owner->last_in_batch_) break;
     }
-    owner->flush();
+    owner->flush_datagrams();
+    if (!std::exchange(owner->in_turn_, true)) turn_.push_back(owner);
   }
 }
 
@@ -437,14 +451,16 @@ Status Tunnel::attach(SessionId id, UniqueFd socket, std::unique_ptr<tls::TlsSes
   if (udp) {
     auto channel = make_dtls(session, *tls, *udp);
     session.start_udp(std::move(channel), *udp);
-    session.udp_.dtls.server = udp->dtls.server;
   }
   session.channel_ =
       std::make_unique<CstpChannel>(loop_, scratch_, std::move(socket), std::move(tls),
                                     session.spec_.cstp, observer, session.counters_);
-  if (session.dtls_ != nullptr && udp->dtls.server) session.dial();
-  if (session.dtls_ != nullptr && !udp->dtls.server) {
-    front_->catch_up(session.dtls_->app_id());
+  if (session.dtls_ != nullptr) {
+    if (session.dials_) {
+      session.dial();
+    } else {
+      front_->catch_up(session.dtls_->app_id());
+    }
   }
   return session.channel_->start(leftover);
 }

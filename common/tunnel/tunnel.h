@@ -97,11 +97,14 @@ class TunnelSession final : private DtlsObserver {
   [[nodiscard]] Mtu path_mtu() const { return path_mtu_; }
   // Bytes that packets may be cut to for the carrier of now.
   [[nodiscard]] size_t cut() const;
-  // A packet from the TUN; without a channel it is counted and dropped. flush() once a batch.
+  // A packet from the TUN; without a channel it is counted and dropped. flush_datagrams() once a
+  // batch, flush_stream() once a turn: datagrams leave while they are in the cache, but a stream is
+  // the cheaper for its receiver the more of it comes at once.
   void add(MutableBytes packet);
   // The same for a superpacket whose header has passed check_vnet().
   void add_superpacket(const net::VnetHeader& header, MutableBytes packet);
-  void flush();
+  void flush_datagrams();
+  void flush_stream();
 
  private:
   friend class Tunnel;
@@ -134,9 +137,11 @@ class TunnelSession final : private DtlsObserver {
   std::unique_ptr<CstpChannel> channel_;
   std::unique_ptr<DtlsChannel> dtls_;
   std::optional<CarrierChoice> choice_;
-  UdpSpec udp_;              // without key and configuration
+  bool dials_ = false;       // client: we begin the handshakes
+  bool inner_ipv6_ = false;  // as in UdpSpec, and so is:
+  Duration rekey_{};
   bool over_dtls_ = false;   // choice_, for the packet path
-  bool sent_dtls_ = false;   // since the last flush()
+  bool sent_dtls_ = false;   // since the last flush_datagrams()
   std::string udp_failure_;  // told once
   TimePoint keys_since_{};   // of the association in use
   Mtu path_mtu_{0};
@@ -144,6 +149,7 @@ class TunnelSession final : private DtlsObserver {
   uint16_t first_in_batch_ = 0;
   uint16_t last_in_batch_ = 0;
   bool in_batch_ = false;
+  bool in_turn_ = false;  // has had packets in this turn of the TUN
 };
 
 class Tunnel {
@@ -186,6 +192,7 @@ class Tunnel {
   friend class TunnelSession;
   void on_tun_readable();
   void distribute();
+  void end_turn();
   void chain(TunnelSession& owner, uint16_t index);
   void add_from_kernel(TunnelSession& owner, MutableBytes packet);
   void write_inside(net::PacketBatch& batch, TunnelSession& from);
@@ -214,6 +221,7 @@ class Tunnel {
   std::vector<TunnelSession*> owners_;  // of the packets in outbound_
   std::vector<uint16_t> next_;          // the packet after packet i that has the same owner
   std::vector<TunnelSession*> group_;   // the owners in outbound_, each once
+  std::vector<TunnelSession*> turn_;    // those of the turn
   std::vector<MutableBytes> admitted_;  // packets of one write
   net::GroMerger merger_;
   std::unordered_map<SessionId, std::unique_ptr<TunnelSession>> sessions_;
