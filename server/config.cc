@@ -168,11 +168,23 @@ void refuse_later_keys(TomlReader& reader) {
   for (const std::string_view key : {"network.forward", "network.nat", "network.mtu"}) {
     if (reader.has(key)) reader.problem(key, "not supported yet", remedy);
   }
+}
+
+// A number, or "auto"; a number in quotes is understood as well.
+void read_workers(TomlReader& reader, ServerConfig& out) {
   if (!reader.has("workers.count")) return;
+  if (!reader.is_string("workers.count")) {
+    const auto count = reader.integer("workers.count", 1, kMostWorkers);
+    if (count) out.workers = static_cast<uint32_t>(*count);
+    return;
+  }
   const auto word = reader.string("workers.count");
-  if (word && *word != "auto" && *word != "1") {
-    reader.problem("workers.count", "more than one worker is not supported yet",
-                   "write \"auto\" or remove it");
+  if (!word || *word == "auto") return;
+  if (const auto count = parse_decimal(*word, 1, kMostWorkers)) {
+    out.workers = static_cast<uint32_t>(*count);
+  } else {
+    reader.problem("workers.count",
+                   "must be \"auto\" or a number from 1 to " + std::to_string(kMostWorkers));
   }
 }
 
@@ -200,6 +212,7 @@ Result<ServerConfig> read_config(const TomlFile& file, const std::string& path) 
   read_profile(reader, out.profile);
   read_tun(reader, out);
   read_udp(reader, out.udp);
+  read_workers(reader, out);
   read_log(reader, out.log);
   if (auto status = reader.finish(); !status) return status.error();
   return out;

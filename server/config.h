@@ -71,6 +71,9 @@ struct UdpSettings {
   bool gro = true;  // and receive them
 };
 
+// "auto" is one for each processor that the server may use, but not more than this.
+constexpr uint32_t kMostWorkers = 64;
+
 struct LogSettings {
   log::Level level = log::Level::kInfo;
   log::Format format = log::Format::kText;
@@ -85,6 +88,7 @@ struct ServerConfig {
   UnknownUsers unknown_users = UnknownUsers::kAllow;
   Endpoint listen;
   UdpSettings udp;
+  uint32_t workers = 0;                   // data threads; 0: "auto"
   bool tun_offloads = true;               // superpackets, where the kernel has them
   std::string tun_device = "culvertd%d";  // as tun/tap take it; %d becomes a free number
   TlsSettings tls;

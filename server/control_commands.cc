@@ -66,6 +66,7 @@ Json session_view(const Session& session, TimePoint now) {
             {"channel_since", nullptr},
             {"dtls_cipher", text_or_null(session.dtls_cipher)},
             {"path_mtu", nullptr},
+            {"worker", session.worker},
             {"since", to_iso8601(session.logged_in_at)},
             {"connected_since", nullptr},
             {"expires_s", nullptr},
@@ -145,6 +146,17 @@ Json udp_view(const DataPlaneStats::Udp& udp) {
           {"stray", strangers.stray}};
 }
 
+Json workers_view(const std::vector<DataPlaneStats::Worker>& workers) {
+  Json list = Json::array();
+  for (const DataPlaneStats::Worker& worker : workers) {
+    list.push_back({{"sessions", worker.sessions},
+                    {"packets_handed_over", worker.packets_handed_over},
+                    {"trains_handed_over", worker.trains_handed_over},
+                    {"handover_drops", worker.handover_drops}});
+  }
+  return list;
+}
+
 Json status_view(ControlTarget& target) {
   SessionManager& sessions = target.sessions();
   const ServerFacts& facts = target.facts();
@@ -168,6 +180,7 @@ Json status_view(ControlTarget& target) {
           {"uptime_s", whole_seconds(target.now() - facts.started_at)},
           {"config", facts.config_file},
           {"listen", facts.listen},
+          {"workers", workers_view(sessions.workers())},
           {"udp", sessions.udp() ? udp_view(*sessions.udp()) : Json()},
           {"tun",
            {{"device", facts.device},

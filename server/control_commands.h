@@ -5,6 +5,10 @@
 // {"command":"status"} →
 //   { "version": "0.1.0", "pid": 1234, "user": "culvert", "started": TIME, "uptime_s": 3600,
 //     "config": "/etc/culvert/culvertd.toml", "listen": "[::]:443",
+//     "workers": [{"sessions": 2,           data threads; what each has passed on to another one:
+//                  "packets_handed_over": 0,    read from its TUN queue (superpackets count as one)
+//                  "trains_handed_over": 0,     from its UDP socket, trains of datagrams
+//                  "handover_drops": 0}, …],    of both kinds, because the other did not keep up
 //     "tun": {"device": "culvertd0", "addresses": ["10.99.0.1", "fd99::1"]},
 //     "sessions": {"attached": 3, "detached": 1, "logged_in": 0, "total": 4},
 //     "pools": [{"network": "10.99.0.0/24", "used": 4, "capacity": 253}, …],
@@ -20,6 +24,7 @@
 //     { "id": 7, "user": "alice", "group": "engineering" | "", "state": "attached" | "detached" |
 //       "logged_in", "remote": "198.51.100.7:51234", "ipv4": "10.99.0.2" | null,
 //       "ipv6": "fd99::2" | null, "networks": ["192.0.2.0/24"], "channel": "tls" | null,
+//       "worker": 0,                  number of the data thread that it lives on
 //       "since": TIME,                the login
 //       "connected_since": TIME | null,   the present connection
 //       "expires_s": 280 | null,      if no connection takes it up

@@ -2,9 +2,11 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "common/base/file.h"
@@ -76,9 +78,33 @@ std::vector<std::string> needs_restart(const ServerConfig& running, const Server
   if (wanted.udp.enabled != running.udp.enabled) keys.emplace_back("udp.enabled");
   if (wanted.udp.gso != running.udp.gso) keys.emplace_back("udp.gso");
   if (wanted.udp.gro != running.udp.gro) keys.emplace_back("udp.gro");
+  if (wanted.workers != running.workers) keys.emplace_back("workers.count");
   if (wanted.log.level != running.log.level) keys.emplace_back("log.level");
   if (wanted.log.format != running.log.format) keys.emplace_back("log.format");
   return keys;
+}
+
+size_t worker_count(const ServerConfig& config) {
+  if (config.workers != 0) return config.workers;
+  return std::clamp<size_t>(std::thread::hardware_concurrency(), 1, kMostWorkers);
+}
+
+// One for each data thread, all of one device that was not there before.
+Result<std::vector<net::TunDevice>> open_queues(net::Sys& sys, const ServerConfig& config) {
+  const size_t count = worker_count(config);
+  net::TunOptions options{.name = config.tun_device,
+                          .multi_queue = count > 1,
+                          .must_be_new = true,
+                          .offloads = config.tun_offloads};
+  std::vector<net::TunDevice> queues;
+  while (queues.size() < count) {
+    auto queue = net::TunDevice::open(sys, options);
+    if (!queue) return queue.error();
+    options.name = queue->name();
+    options.must_be_new = false;
+    queues.push_back(std::move(*queue));
+  }
+  return queues;
 }
 
 void warn_about_certificate(const tls::CertificateInfo& certificate) {
@@ -208,9 +234,19 @@ Status Daemon::open() {
 
 Status Daemon::open_udp(const Endpoint& local) {
   if (!config_.udp.enabled) return {};
-  auto socket =
-      net::UdpSocket::open(sys_, {.local = local, .gso = config_.udp.gso, .gro = config_.udp.gro});
-  if (!socket) return socket.error();
+  const size_t count = worker_count(config_);
+  std::vector<net::UdpSocket> sockets;
+  while (sockets.size() < count) {
+    auto socket = net::UdpSocket::open(
+        sys_,
+        {.local = local, .reuse_port = count > 1, .gso = config_.udp.gso, .gro = config_.udp.gro});
+    if (!socket) return socket.error();
+    sockets.push_back(std::move(*socket));
+  }
+  // For the whole group; without it the data threads pass on what is not theirs.
+  if (count > 1 && !sockets.back().steer_by_byte(tunnel::kConnectionIdType, tunnel::kCidOffset)) {
+    log::info("daemon", "the kernel does not steer datagrams to their thread");
+  }
   auto cookie_key = tls::DtlsCookieKey::generate();
   tls::DtlsOptions options;
   options.role = tls::Role::kServer;
@@ -218,7 +254,7 @@ Status Daemon::open_udp(const Endpoint& local) {
   options.cookie_key = cookie_key;
   auto config = tls::DtlsConfig::build(std::move(options));
   if (!config) return config.error();
-  udp_ = UdpService{std::move(*socket), std::move(*config), std::move(cookie_key)};
+  udp_ = UdpService{std::move(sockets), std::move(*config), std::move(cookie_key)};
   facts_.udp_port = local.port;
   return {};
 }
@@ -226,17 +262,18 @@ Status Daemon::open_udp(const Endpoint& local) {
 Status Daemon::open_device(Rules rules) {
   auto netlink = net::Netlink::open();
   if (!netlink) return netlink.error();
-  auto tun = net::TunDevice::open(
-      sys_, {.name = config_.tun_device, .must_be_new = true, .offloads = config_.tun_offloads});
-  if (!tun) return tun.error();
-  facts_.device = tun->name();
-  facts_.offloads = net::name_of(tun->offloads());
+  auto queues = open_queues(sys_, config_);
+  if (!queues) return queues.error();
+  facts_.device = queues->front().name();
+  facts_.offloads = net::name_of(queues->front().offloads());
   auto journal = take_up_journal(options_.control_socket + ".undo", *netlink);
   if (!journal) return journal.error();
-  data_ = std::make_unique<DataPlane>(
-      std::move(*tun), std::exchange(udp_, std::nullopt), [this](DataEvent event) {
+  auto data = DataPlane::create(
+      std::move(*queues), std::exchange(udp_, std::nullopt), [this](DataEvent event) {
         loop_.post([this, e = std::move(event)]() mutable { on_data_event(std::move(e)); });
       });
+  if (!data) return data.error();
+  data_ = std::move(*data);
   carrier_ = std::make_unique<DataCarrier>(*data_);
   // Its thread starts with the first request, after the privileges were dropped.
   system_ = std::make_unique<net::LocalSystemOps>(
@@ -294,6 +331,7 @@ void Daemon::serve() {
              {"udp", facts_.udp_port ? "yes" : "no"},
              {"device", facts_.device},
              {"offloads", facts_.offloads},
+             {"workers", data_->workers()},
              {"user", facts_.user},
              {"aes_gcm", tls::gcm_backend()},
              {"config", facts_.config_file}});
@@ -347,6 +385,7 @@ void Daemon::on_stop(std::string_view signal) {
 
 // Without its device the server can do nothing but say so and be started again.
 void Daemon::on_data_event(DataEvent event) {
+  data_->note(event);
   if (event.kind != DataEvent::Kind::kTunLost) return sessions_->on_data_event(std::move(event));
   failure_ = fail(ErrorCode::kFailure, "the TUN device was deleted", facts_.device,
                   "start the server again, and find out who did it");

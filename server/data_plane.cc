@@ -1,264 +1,136 @@
 #include "server/data_plane.h"
 
 #include <algorithm>
-#include <unordered_map>
+#include <cassert>
+#include <utility>
 
-#include "common/base/log.h"
-#include "common/net/ip_packet.h"
-#include "common/tunnel/path_mtu.h"
-#include "common/wire/cstp.h"
-#include "server/route_table.h"
+#include "server/handover.h"
+#include "server/worker.h"
 
 namespace culvert::server {
-namespace {
 
-using tunnel::ChannelEnd;
-using tunnel::CstpChannel;
-using tunnel::TunnelSession;
-
-SessionStats stats_of(TunnelSession& session) {
-  SessionStats stats;
-  stats.id = session.id();
-  stats.counters = session.counters();
-  stats.path_mtu = session.path_mtu();
-  if (const tunnel::Channel* carrier = session.carrier()) stats.channel = carrier->name();
-  if (session.choice()) stats.channel_reason = name_of(session.choice()->reason());
-  if (session.dtls() != nullptr && session.dtls()->up()) {
-    stats.dtls_cipher = session.dtls()->dtls().cipher();
-  }
-  if (const CstpChannel* channel = session.channel()) {
-    stats.tls_version = channel->tls().version();
-    stats.cipher = channel->tls().cipher();
-    stats.queued_bytes = channel->queued_bytes();
-  }
-  return stats;
-}
-
-DataEvent::Kind kind_of(ChannelEnd::Kind kind) {
-  switch (kind) {
-    case ChannelEnd::Kind::kPeerEnded:
-      return DataEvent::Kind::kPeerEnded;
-    case ChannelEnd::Kind::kClosed:
-      return DataEvent::Kind::kEnded;
-    case ChannelEnd::Kind::kLost:
-    case ChannelEnd::Kind::kDead:
-    case ChannelEnd::Kind::kProtocol:
-      return DataEvent::Kind::kChannelLost;
-  }
-  return DataEvent::Kind::kChannelLost;
-}
-
-}  // namespace
-
-// What lives on the data thread. Built and destroyed by the owner while the thread is not running.
-class DataPlane::Thread final : private tunnel::Router, private tunnel::TunnelObserver {
- public:
-  Thread(net::TunDevice queue, std::optional<UdpService> udp,
-         std::function<void(DataEvent)> to_control)
-      : to_control_(std::move(to_control)),
-        tunnel_(loop_, std::move(queue), *this, *this),
-        udp_(std::move(udp)) {}
-
-  loop::Loop& loop() { return loop_; }
-  Status start();
-  void run() { loop_.run(); }
-  void attach(AttachRequest request);
-  void end(SessionId id, EndKind kind, const std::string& reason);
-  void forget(SessionId id);
-  DataPlaneStats snapshot();
-
- private:
-  void route(std::span<const MutableBytes> packets, std::span<TunnelSession*> sessions) override;
-  void on_channel_end(TunnelSession& session, const ChannelEnd& end) override;
-  void on_carrier_changed(TunnelSession& session) override {
-    tell(session, DataEvent::Kind::kCarrier);
-  }
-  void on_path_mtu(TunnelSession& session, Mtu /*mtu*/) override {
-    tell(session, DataEvent::Kind::kPathMtu);
-  }
-  void tell(TunnelSession& session, DataEvent::Kind kind);
-  [[nodiscard]] std::optional<tunnel::UdpSpec> udp_spec(const AttachRequest& request) const;
-  void on_tun_lost() override {
-    DataEvent event{};
-    event.kind = DataEvent::Kind::kTunLost;
-    to_control_(std::move(event));
-  }
-  void announce(TunnelSession& session);
-  void withdraw(SessionId id);
-
-  loop::Loop loop_;
-  std::function<void(DataEvent)> to_control_;
-  RouteTable<TunnelSession*> routes_;
-  std::unordered_map<SessionId, std::vector<Prefix>> announced_;  // what each has in routes_
-  std::unordered_map<SessionId, uint64_t> attachments_;           // number of the newest connection
-  tunnel::Tunnel tunnel_;
-  std::optional<UdpService> udp_;  // its socket is the tunnel's after start()
-};
-
-Status DataPlane::Thread::start() {
-  if (udp_) {
-    auto served = tunnel_.serve_udp(std::move(udp_->socket), udp_->cookie_key);
-    if (!served) return served;
-  }
-  return tunnel_.start();
-}
-
-void DataPlane::Thread::tell(TunnelSession& session, DataEvent::Kind kind) {
-  to_control_({session.id(), attachments_[session.id()], kind, {}, stats_of(session)});
-}
-
-std::optional<tunnel::UdpSpec> DataPlane::Thread::udp_spec(const AttachRequest& request) const {
-  if (!udp_ || !request.udp_app_id) return std::nullopt;
-  tunnel::UdpSpec spec;
-  spec.dtls.config = udp_->config;
-  spec.dtls.app_id = *request.udp_app_id;
-  spec.dtls.peer_echoes = request.features.any();
-  const auto [floor, ceiling] = tunnel::udp_payload_bounds(request.base_mtu, request.outer);
-  spec.dtls.floor = floor;
-  spec.dtls.ceiling = ceiling;
-  spec.choice.dpd = request.dpd;
-  spec.choice.dead_after = 3 * Duration(request.dpd);
-  // The client speaks first: what it says after the handshake has found its way.
-  spec.choice.prove_by = tunnel::CarrierChoice::ProveBy::kAnyRecord;
-  spec.inner_ipv6 = std::any_of(request.inside.begin(), request.inside.end(),
-                                [](const Prefix& inside) { return inside.address.is_v6(); });
-  return spec;
-}
-
-void DataPlane::Thread::route(std::span<const MutableBytes> packets,
-                              std::span<TunnelSession*> sessions) {
-  for (size_t i = 0; i < packets.size(); ++i) {
-    const auto family = net::family_of(packets[i]);
-    if (family) sessions[i] = routes_.find(net::destination_bytes(packets[i], *family));
-  }
-}
-
-void DataPlane::Thread::attach(AttachRequest request) {
-  tunnel::SessionSpec spec;
-  spec.id = request.id;
-  spec.sources = std::move(request.inside);
-  spec.cstp.liveness.dpd = request.dpd;
-  // A phone that sleeps answers late; the peer's own check is the strict one.
-  spec.cstp.liveness.dead_after = 3 * Duration(request.dpd);
-  spec.cstp.liveness.keepalive = request.keepalive;
-  spec.mtu = request.mtu;
-  spec.cstp.agree(request.features, request.mtu);
-  withdraw(spec.id);
-  attachments_[spec.id] = request.attachment;
-  TunnelSession& session = tunnel_.open(std::move(spec));
-  announce(session);
-  auto udp = udp_spec(request);
-  const auto attached = tunnel_.attach(session.id(), std::move(request.socket),
-                                       std::move(request.tls), request.leftover, std::move(udp));
-  if (!attached) on_channel_end(session, {ChannelEnd::Kind::kLost, attached.error().message(), {}});
-}
-
-void DataPlane::Thread::announce(TunnelSession& session) {
-  for (const Prefix& inside : session.spec().sources) {
-    if (routes_.insert(inside, &session)) {
-      announced_[session.id()].push_back(inside);
-    } else {
-      log::warning("data", "two sessions claim the same network",
-                   {{"session", session.id().value()}, {"network", inside.to_string()}});
-    }
-  }
-}
-
-void DataPlane::Thread::withdraw(SessionId id) {
-  const auto announced = announced_.extract(id);
-  if (announced.empty()) return;
-  for (const Prefix& inside : announced.mapped())
-    routes_.erase(inside);
-}
-
-void DataPlane::Thread::end(SessionId id, EndKind kind, const std::string& reason) {
-  TunnelSession* const session = tunnel_.find(id);
-  CstpChannel* const channel = session != nullptr ? session->channel() : nullptr;
-  if (channel == nullptr) {
-    DataEvent event{id, 0, DataEvent::Kind::kEnded, reason, {}};
-    event.stats.id = id;
-    if (session != nullptr) event.stats = stats_of(*session);
-    forget(id);
-    to_control_(std::move(event));
-    return;
-  }
-  switch (kind) {
-    case EndKind::kKick:
-      channel->disconnect(wire::kReasonUser, reason);
-      break;
-    case EndKind::kClose:
-      channel->close(reason);
-      break;
-  }
-}
-
-void DataPlane::Thread::forget(SessionId id) {
-  withdraw(id);
-  attachments_.erase(id);
-  tunnel_.remove(id);
-}
-
-void DataPlane::Thread::on_channel_end(TunnelSession& session, const ChannelEnd& end) {
-  DataEvent event{session.id(), attachments_[session.id()], kind_of(end.kind), end.text,
-                  stats_of(session)};
-  if (event.kind != DataEvent::Kind::kChannelLost) forget(session.id());
-  to_control_(std::move(event));
-}
-
-DataPlaneStats DataPlane::Thread::snapshot() {
-  DataPlaneStats stats;
-  tunnel_.for_each([&](TunnelSession& session) { stats.sessions.push_back(stats_of(session)); });
-  stats.unrouted = tunnel_.unrouted().dropped(tunnel::DropReason::kNoSession);
-  if (tunnel::DtlsFront* const front = tunnel_.front()) {
-    const tunnel::UdpPort& port = front->port();
-    stats.udp = {.gso = port.socket().gso(),
-                 .gro = port.socket().gro(),
-                 .traffic = port.stats(),
-                 .strangers = front->stats()};
-  }
-  return stats;
-}
-
-// ---- the handle that the other threads hold -----------------------------------------------------
-
-DataPlane::DataPlane(net::TunDevice queue, std::optional<UdpService> udp,
-                     std::function<void(DataEvent)> to_control)
-    : thread_state_(
-          std::make_unique<Thread>(std::move(queue), std::move(udp), std::move(to_control))) {}
-
+DataPlane::DataPlane() = default;
 DataPlane::~DataPlane() = default;
 
+Result<std::unique_ptr<DataPlane>> DataPlane::create(std::vector<net::TunDevice> queues,
+                                                     std::optional<UdpService> udp,
+                                                     std::function<void(DataEvent)> to_control) {
+  std::unique_ptr<DataPlane> plane(new DataPlane);
+  const size_t count = queues.size();
+  assert(count > 0 && (!udp || udp->sockets.size() == count));
+  if (count > 1) {
+    auto handover = Handover::create(count);
+    if (!handover) return handover.error();
+    plane->handover_ = std::move(*handover);
+  }
+  for (size_t number = 0; number < count; ++number) {
+    std::optional<Worker::Udp> own;
+    if (udp) own = Worker::Udp{std::move(udp->sockets[number]), udp->config, udp->cookie_key};
+    plane->workers_.push_back(
+        std::make_unique<Worker>(Worker::Place{number, count, plane->handover_.get()},
+                                 std::move(queues[number]), std::move(own), to_control));
+  }
+  plane->load_.resize(count);
+  return plane;
+}
+
+// What the workers hold is made on this thread, before theirs begins.
 Status DataPlane::start() {
-  auto started = thread_state_->start();
-  if (!started) return started;
-  thread_ = std::thread([state = thread_state_.get()] { state->run(); });
+  for (const auto& worker : workers_) {
+    if (Status started = worker->start(); !started) return started;
+  }
+  for (const auto& worker : workers_)
+    threads_.emplace_back([w = worker.get()] { w->run(); });
   return {};
 }
 
 void DataPlane::stop_and_join() {
-  if (!thread_.joinable()) return;
-  thread_state_->loop().post([state = thread_state_.get()] { state->loop().stop(); });
-  thread_.join();
+  for (size_t i = 0; i < threads_.size(); ++i)
+    post(i, [](Worker& worker) { worker.loop().stop(); });
+  for (std::thread& thread : threads_)
+    thread.join();
+  threads_.clear();
+}
+
+template <typename F>
+void DataPlane::post(size_t worker, F task) {
+  Worker* const to = workers_[worker].get();
+  to->loop().post([to, t = std::move(task)]() mutable { t(*to); });
+}
+
+size_t DataPlane::least_loaded() const {
+  return static_cast<size_t>(std::min_element(load_.begin(), load_.end()) - load_.begin());
 }
 
 void DataPlane::attach(AttachRequest request) {
-  thread_state_->loop().post([state = thread_state_.get(), r = std::move(request)]() mutable {
-    state->attach(std::move(r));
-  });
+  const auto [home, is_new] = homes_.try_emplace(request.id);
+  if (is_new) {
+    home->second.worker = least_loaded();
+    ++load_[home->second.worker];
+  }
+  home->second.attachment = request.attachment;
+  const size_t at = home->second.worker;
+  for (size_t other = 0; other < workers_.size(); ++other) {
+    if (other == at) continue;
+    post(other, [p = Presence{request.id, at, request.inside, request.udp_app_id}](
+                    Worker& worker) mutable { worker.publish(std::move(p)); });
+  }
+  post(at, [r = std::move(request)](Worker& worker) mutable { worker.attach(std::move(r)); });
 }
 
 void DataPlane::end(SessionId id, EndKind kind, std::string reason) {
-  thread_state_->loop().post(
-      [state = thread_state_.get(), id, kind, r = std::move(reason)] { state->end(id, kind, r); });
+  const auto home = homes_.find(id);
+  post(home != homes_.end() ? home->second.worker : 0,
+       [id, kind, r = std::move(reason)](Worker& worker) { worker.end(id, kind, r); });
 }
 
 void DataPlane::forget(SessionId id) {
-  thread_state_->loop().post([state = thread_state_.get(), id] { state->forget(id); });
+  const auto home = homes_.find(id);
+  if (home == homes_.end()) return;
+  post(home->second.worker, [id](Worker& worker) { worker.forget(id); });
+  leave(id);
 }
 
+// The home knows already, or will.
+void DataPlane::leave(SessionId id) {
+  const auto home = homes_.extract(id);
+  if (!home) return;
+  const size_t at = home.mapped().worker;
+  --load_[at];
+  for (size_t other = 0; other < workers_.size(); ++other) {
+    if (other != at) post(other, [id](Worker& worker) { worker.withdraw(id); });
+  }
+}
+
+// A worker forgets a session by itself when it has ended. If the session has got another connection
+// meanwhile, it is back.
+void DataPlane::note(const DataEvent& event) {
+  const bool ended =
+      event.kind == DataEvent::Kind::kEnded || event.kind == DataEvent::Kind::kPeerEnded;
+  const auto home = homes_.find(event.id);
+  if (!ended || home == homes_.end()) return;
+  if (event.attachment == 0 || event.attachment == home->second.attachment) leave(event.id);
+}
+
+// From worker to worker, so that nobody waits for anybody.
 void DataPlane::snapshot(std::function<void(DataPlaneStats)> done) {
-  thread_state_->loop().post(
-      [state = thread_state_.get(), d = std::move(done)] { d(state->snapshot()); });
+  struct Round {
+    std::vector<std::unique_ptr<Worker>>& workers;
+    std::function<void(DataPlaneStats)> done;
+    DataPlaneStats stats{};
+    static void visit(std::shared_ptr<Round> round, size_t number) {
+      Worker* const worker = round->workers[number].get();
+      worker->loop().post([r = std::move(round), worker, number] {
+        worker->add_to(r->stats);
+        if (number + 1 == r->workers.size()) {
+          r->done(std::move(r->stats));
+        } else {
+          visit(r, number + 1);
+        }
+      });
+    }
+  };
+  Round::visit(std::make_shared<Round>(Round{workers_, std::move(done)}), 0);
 }
 
 }  // namespace culvert::server

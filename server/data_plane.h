@@ -1,6 +1,6 @@
-// DataPlane: the thread that carries packets. It has its own loop, one TUN queue, the sessions
-// whose channels live here and the table that finds a session for a destination. Nothing of it is
-// shared: the other threads talk to it by messages, and it answers by messages.
+// DataPlane: the threads that carry packets, seen from the control thread. It knows on which of
+// them each session lives (its home), tells the others where that is, and hears of events by
+// messages. What happens on such a thread is worker.h's business.
 #pragma once
 
 #include <array>
@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "common/base/address.h"
@@ -26,6 +27,9 @@
 
 namespace culvert::server {
 
+class Handover;
+class Worker;
+
 struct AttachRequest {
   SessionId id;
   uint64_t attachment = 0;               // said again in the events of this connection
@@ -41,15 +45,17 @@ struct AttachRequest {
   wire::CulvertFeatures features{};                       // as granted; none: a stock client
 };
 
-// What it takes to serve UDP: a bound socket, and what all its sessions share.
+// What it takes to serve UDP: a socket for each thread, bound to the same port in the order of the
+// threads, and what all sessions share.
 struct UdpService {
-  net::UdpSocket socket;
+  std::vector<net::UdpSocket> sockets;
   std::shared_ptr<const tls::DtlsConfig> config;
   std::shared_ptr<const tls::DtlsCookieKey> cookie_key;
 };
 
 struct SessionStats {
   SessionId id;
+  size_t worker = 0;  // number of the thread that it lives on
   tunnel::Counters counters;
   std::string channel;         // what carries packets: "tls" or "dtls"; empty: none at the moment
   std::string channel_reason;  // why; empty without a UDP channel
@@ -83,41 +89,71 @@ enum class EndKind {
 struct DataPlaneStats {
   std::vector<SessionStats> sessions;
   uint64_t unrouted = 0;  // packets from the TUN that nobody owns
-  // Of the UDP socket; nothing if UDP is not served.
+  struct Worker {
+    size_t sessions = 0;
+    uint64_t packets_handed_over = 0;  // from its TUN queue to another worker; counted as read
+    uint64_t trains_handed_over = 0;   // the same from its UDP socket
+    uint64_t handover_drops = 0;       // the other one did not keep up
+  };
+  std::vector<Worker> workers;
+  // Of the UDP sockets together; nothing if UDP is not served.
   struct Udp {
-    bool gso = false, gro = false;
+    bool gso = true, gro = true;  // all of them have it
     tunnel::UdpPort::Stats traffic;
     tunnel::DtlsFront::Stats strangers;
   };
   std::optional<Udp> udp;
 };
 
+// Everything but the constructor's callback belongs to the control thread.
 class DataPlane {
  public:
-  // `to_control` is called on the data thread and must only post.
-  DataPlane(net::TunDevice queue, std::optional<UdpService> udp,
-            std::function<void(DataEvent)> to_control);
+  // A thread for each queue, all of one device; if UDP is served, as many sockets. `to_control` is
+  // called on the data threads and must only post; the control thread shows each event to note()
+  // before anybody else deals with it. Errors: no descriptors.
+  static Result<std::unique_ptr<DataPlane>> create(std::vector<net::TunDevice> queues,
+                                                   std::optional<UdpService> udp,
+                                                   std::function<void(DataEvent)> to_control);
   ~DataPlane();  // REQUIRES: not started, or stop_and_join() was called
+  DataPlane(const DataPlane&) = delete;
+  DataPlane& operator=(const DataPlane&) = delete;
 
-  // Starts the thread.
+  // Starts the threads. After an error call stop_and_join().
   Status start();
-  // Closes every channel without a DISCONNECT frame ("come back") and ends the thread.
+  // Closes every channel without a DISCONNECT frame ("come back") and ends the threads.
   void stop_and_join();
 
-  // These may be called from any thread and take effect in the order of the calls.
+  // These take effect in the order of the calls.
   // attach() with a known id replaces the channel (same addresses, the old connection is closed).
   void attach(AttachRequest request);
   // An event of kind kEnded follows, also if the session has no channel or is unknown.
   void end(SessionId id, EndKind kind, std::string reason);
   // Forgets the session at once; no event follows.
   void forget(SessionId id);
-  // `done` is called on the data thread and must only post.
+  // `done` is called on a data thread and must only post.
   void snapshot(std::function<void(DataPlaneStats)> done);
+  // What an event says about where sessions are.
+  void note(const DataEvent& event);
+
+  [[nodiscard]] size_t workers() const { return workers_.size(); }
 
  private:
-  class Thread;
-  std::unique_ptr<Thread> thread_state_;
-  std::thread thread_;
+  struct Home {
+    size_t worker = 0;
+    uint64_t attachment = 0;
+  };
+
+  DataPlane();
+  [[nodiscard]] size_t least_loaded() const;
+  void leave(SessionId id);
+  template <typename F>
+  void post(size_t worker, F task);
+
+  std::unique_ptr<Handover> handover_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<std::thread> threads_;
+  std::unordered_map<SessionId, Home> homes_;
+  std::vector<size_t> load_;  // sessions of each worker
 };
 
 }  // namespace culvert::server

@@ -95,6 +95,21 @@ std::string listens_for(const Json& udp) {
   return out;
 }
 
+std::string threads(const Json& workers) {
+  if (!workers.is_array()) return "-";
+  double packets = 0;
+  double drops = 0;
+  for (const Json& worker : workers) {
+    packets += number(member(worker, "packets_handed_over"));
+    drops += number(member(worker, "handover_drops"));
+  }
+  std::string out = std::to_string(workers.size());
+  if (workers.size() < 2) return out;
+  out += ", " + std::to_string(static_cast<uint64_t>(packets)) + " packets passed on to each other";
+  if (drops > 0) out += ", " + std::to_string(static_cast<uint64_t>(drops)) + " dropped there";
+  return out;
+}
+
 std::string addresses(const Json& session) {
   std::string out;
   for (const char* family : {"ipv4", "ipv6"}) {
@@ -166,6 +181,7 @@ std::string status_view(const Json& status) {
           human_seconds(number(member(status, "uptime_s"))));
   row(out, "configuration", text(member(status, "config")));
   row(out, "listens on", text(member(status, "listen")) + listens_for(member(status, "udp")));
+  row(out, "data threads", threads(member(status, "workers")));
   const Json& tun = member(status, "tun");
   row(out, "inside",
       text(member(tun, "device")) + ", " + joined(member(tun, "addresses")) +

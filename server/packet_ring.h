@@ -33,17 +33,17 @@ namespace culvert::server {
 class PacketRing {
  public:
   // Writable bytes before each packet that next() gives out. A header is kept in their last bytes.
-  static constexpr size_t kHeadroom = 16;
+  static constexpr size_t kHeadroom = 64;
   static constexpr size_t kMaxPacket = 65535;
   // What a packet may cost beside its own bytes: note, headroom, alignment.
-  static constexpr size_t kOverhead = 48;
+  static constexpr size_t kOverhead = 96;
   // From here on a packet of kMaxPacket fits into an empty ring, wherever its ends are.
   static constexpr size_t kMinCapacityForAll = size_t{1} << 18;
 
   struct Item {
     uint64_t key = 0;     // whose packet it is: the session's number, never a pointer
     uint8_t kind = 0;     // what is to be done with it: between the two threads
-    MutableBytes header;  // directly before the packet: its virtio header, or nothing
+    MutableBytes header;  // directly before the packet: what was said with it, or nothing
     MutableBytes packet;
   };
 

@@ -79,6 +79,7 @@ struct Session {
   std::string channel_reason;       // why this one
   std::optional<WallTime> channel_since;
   std::string dtls_cipher;      // empty: no UDP channel
+  size_t worker = 0;            // the data thread that it lives on
   tunnel::Counters counters;    // of all its connections, as last heard
   tunnel::Counters carried;     // the part of it that the data thread has forgotten
   uint64_t active_packets = 0;  // rx and tx when it was last seen active

@@ -92,6 +92,7 @@ void SessionManager::update_stats(Session& session, const SessionStats& stats) {
   // The data thread says zeros of a session that it has forgotten already.
   if (now.rx_packets < session.counters.rx_packets) return;
   session.counters = now;
+  session.worker = stats.worker;
   session.channel_reason = stats.channel_reason;
   session.dtls_cipher = stats.dtls_cipher;
   if (now.rx_packets + now.tx_packets != session.active_packets) {
@@ -166,6 +167,7 @@ void SessionManager::follow_path(Session& session, Mtu mtu) {
 void SessionManager::on_stats(const DataPlaneStats& stats) {
   udp_ = stats.udp;
   unrouted_ = stats.unrouted;
+  workers_ = stats.workers;
   const Duration limit = rules_.session.idle_timeout;
   for (const SessionStats& one : stats.sessions) {
     Session* const session = table_.find(one.id);

@@ -86,7 +86,9 @@ class SessionManager {
   // Of all sessions since the start.
   [[nodiscard]] tunnel::Counters traffic() const;
   [[nodiscard]] uint64_t unrouted() const { return unrouted_; }
-  // Of the UDP socket, as last heard; nothing if UDP is not served.
+  // The data threads, as last heard.
+  [[nodiscard]] const std::vector<DataPlaneStats::Worker>& workers() const { return workers_; }
+  // Of the UDP sockets, as last heard; nothing if UDP is not served.
   [[nodiscard]] const std::optional<DataPlaneStats::Udp>& udp() const { return udp_; }
 
  private:
@@ -125,6 +127,7 @@ class SessionManager {
   LoginCounters logins_;
   tunnel::Counters ended_traffic_;
   uint64_t unrouted_ = 0;
+  std::vector<DataPlaneStats::Worker> workers_;
   std::optional<DataPlaneStats::Udp> udp_;
 };
 

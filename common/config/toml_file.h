@@ -60,6 +60,8 @@ class TomlReader {
   ~TomlReader();
 
   [[nodiscard]] bool has(std::string_view key);
+  // Of the keys that take more than one type.
+  [[nodiscard]] bool is_string(std::string_view key);
 
   std::optional<std::string> string(std::string_view key);
   // Absent or empty is a problem; then returns "".

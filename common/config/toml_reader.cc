@@ -289,6 +289,11 @@ bool TomlReader::has(std::string_view key) {
   return state_->find(key) != nullptr;
 }
 
+bool TomlReader::is_string(std::string_view key) {
+  const toml::node* node = state_->find(key);
+  return node != nullptr && node->is_string();
+}
+
 std::optional<std::string> TomlReader::string(std::string_view key) {
   const toml::node* node = state_->find(key);
   return node != nullptr ? state_->text_of(key, *node) : std::nullopt;

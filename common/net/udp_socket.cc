@@ -1,5 +1,6 @@
 #include "common/net/udp_socket.h"
 
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 
@@ -127,6 +128,22 @@ Result<UdpSocket> UdpSocket::open(Sys& sys, const UdpOptions& options) {
   if (bound < 0) return cannot_bind(-bound, options.local);
   socket.read_local();
   return socket;
+}
+
+// socket(7), SO_ATTACH_REUSEPORT_CBPF: the program sees the payload and gives the socket's number;
+// a number that no socket has leaves it to the hash.
+bool UdpSocket::steer_by_byte(uint8_t first, uint32_t offset) {
+  constexpr uint32_t kNobody = UINT32_MAX;
+  std::array<sock_filter, 5> program{{
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, first, 0, 2),
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, offset),
+      BPF_STMT(BPF_RET | BPF_A, 0),
+      BPF_STMT(BPF_RET | BPF_K, kNobody),
+  }};
+  const sock_fprog value{program.size(), program.data()};
+  return sys_->setsockopt(fd_.get(), SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF,
+                          std::as_bytes(std::span(&value, 1))) >= 0;
 }
 
 Status UdpSocket::set(int level, int name, int value, const char* what) {

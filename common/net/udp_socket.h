@@ -79,6 +79,11 @@ class UdpSocket {
   [[nodiscard]] const Endpoint& local() const { return local_; }
   [[nodiscard]] bool gso() const { return gso_; }
   [[nodiscard]] bool gro() const { return gro_; }
+  // Of the sockets that share our port (UdpOptions::reuse_port), datagrams that begin with `first`
+  // go from now on to the one whose number, in the order in which they were opened, is the byte at
+  // `offset`; all others, and those with a number that is too large, where the kernel's hash puts
+  // them. For the whole group. False if the kernel cannot: then the hash alone decides.
+  bool steer_by_byte(uint8_t first, uint32_t offset);
   // No more segmentation from now on, for example after another socket found that it doesn't work.
   void disable_gso() { gso_ = false; }
 

@@ -303,8 +303,9 @@ Status Tunnel::start() {
 }
 
 Status Tunnel::serve_udp(net::UdpSocket socket,
-                         std::shared_ptr<const tls::DtlsCookieKey> cookie_key) {
-  auto front = DtlsFront::create(loop_, dtls_scratch(), std::move(socket), std::move(cookie_key));
+                         std::shared_ptr<const tls::DtlsCookieKey> cookie_key, FrontPlace place) {
+  auto front =
+      DtlsFront::create(loop_, dtls_scratch(), std::move(socket), std::move(cookie_key), place);
   if (!front) return front.error();
   front_ = std::move(*front);
   return {};
@@ -346,25 +347,34 @@ void Tunnel::distribute() {
   router_.route(packets, owners);
   group_.clear();
   for (size_t i = 0; i < packets.size(); ++i) {
-    if (owners[i] == nullptr) {
-      unrouted_.drop(DropReason::kNoSession);
-    } else {
-      chain(*owners[i], static_cast<uint16_t>(i));
-    }
+    if (owners[i] != nullptr) chain(*owners[i], static_cast<uint16_t>(i));
   }
   for (TunnelSession* const owner : group_) {
     owner->in_batch_ = false;
     for (size_t i = owner->first_in_batch_;; i = next_[i]) {
-      if (tun_.has_vnet_header()) {
-        add_from_kernel(*owner, packets[i]);
-      } else {
-        owner->add(packets[i]);
-      }
+      add_from_kernel(*owner, packets[i]);
       if (i == owner->last_in_batch_) break;
     }
     owner->flush_datagrams();
-    if (!std::exchange(owner->in_turn_, true)) turn_.push_back(owner);
+    join_turn(*owner);
   }
+}
+
+void Tunnel::join_turn(TunnelSession& session) {
+  if (!std::exchange(session.in_turn_, true)) turn_.push_back(&session);
+}
+
+void Tunnel::hand_in(TunnelSession& session, MutableBytes packet) {
+  if (handed_to_ != &session) {
+    end_hand_in();
+    handed_to_ = &session;
+    join_turn(session);
+  }
+  add_from_kernel(session, packet);
+}
+
+void Tunnel::end_hand_in() {
+  if (TunnelSession* const session = std::exchange(handed_to_, nullptr)) session->flush_datagrams();
 }
 
 void Tunnel::chain(TunnelSession& owner, uint16_t index) {
@@ -380,6 +390,7 @@ void Tunnel::chain(TunnelSession& owner, uint16_t index) {
 
 // What the kernel hands over may be an ordinary packet, one without its checksum, or a superpacket.
 void Tunnel::add_from_kernel(TunnelSession& owner, MutableBytes packet) {
+  if (!tun_.has_vnet_header()) return owner.add(packet);
   auto header = net::decode_vnet(net::extend_front(packet, net::kVnetHeaderSize));
   if (!header || net::check_vnet(*header, packet, net::kKernelBounds) != net::VnetVerdict::kOk) {
     owner.counters_.drop(DropReason::kMalformed);

@@ -39,7 +39,8 @@ class TunnelSession;
 class Router {
  public:
   virtual ~Router() = default;
-  // For each packet the session it goes to, or nullptr. One call a batch; must not allocate.
+  // For each packet the session of this thread that it goes to; nullptr: none, and the router has
+  // done with it what is to be done. One call a batch; must not allocate.
   virtual void route(std::span<const MutableBytes> packets, std::span<TunnelSession*> sessions) = 0;
 };
 
@@ -162,7 +163,8 @@ class Tunnel {
 
   Status start();
   // Server: DTLS handshakes are taken on this bound socket from now on. Before start(), once.
-  Status serve_udp(net::UdpSocket socket, std::shared_ptr<const tls::DtlsCookieKey> cookie_key);
+  Status serve_udp(net::UdpSocket socket, std::shared_ptr<const tls::DtlsCookieKey> cookie_key,
+                   FrontPlace place = {});
 
   // The session of this id, made or brought up to date. No channel yet, or still the old one.
   TunnelSession& open(SessionSpec spec);
@@ -176,6 +178,14 @@ class Tunnel {
   void remove(SessionId id);
   // nullptr if there is none.
   [[nodiscard]] TunnelSession* find(SessionId id);
+
+  // A packet for a session of ours that another thread has read from its queue of the same device;
+  // what read_batch() has put before it is there as well. end_hand_in() after a batch of them,
+  // end_turn() when there are no more for the moment.
+  void hand_in(TunnelSession& session, MutableBytes packet);
+  void end_hand_in();
+  void end_turn();
+
   template <typename F>
   void for_each(F f) {
     for (auto& entry : sessions_)
@@ -183,8 +193,6 @@ class Tunnel {
   }
 
   [[nodiscard]] const net::TunDevice& tun() const { return tun_; }
-  // Packets that had no session.
-  [[nodiscard]] const Counters& unrouted() const { return unrouted_; }
   // nullptr without serve_udp().
   [[nodiscard]] DtlsFront* front() const { return front_.get(); }
 
@@ -192,7 +200,7 @@ class Tunnel {
   friend class TunnelSession;
   void on_tun_readable();
   void distribute();
-  void end_turn();
+  void join_turn(TunnelSession& session);
   void chain(TunnelSession& owner, uint16_t index);
   void add_from_kernel(TunnelSession& owner, MutableBytes packet);
   void write_inside(net::PacketBatch& batch, TunnelSession& from);
@@ -225,8 +233,8 @@ class Tunnel {
   std::vector<MutableBytes> admitted_;  // packets of one write
   net::GroMerger merger_;
   std::unordered_map<SessionId, std::unique_ptr<TunnelSession>> sessions_;
-  std::vector<SessionId> ticking_;  // scratch of tick()
-  Counters unrouted_;
+  std::vector<SessionId> ticking_;      // scratch of tick()
+  TunnelSession* handed_to_ = nullptr;  // of the hand_in() before
 };
 
 }  // namespace culvert::tunnel

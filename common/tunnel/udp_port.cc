@@ -26,6 +26,18 @@ bool is_same(const net::UdpPath& a, const net::UdpPath& b) {
 
 }  // namespace
 
+UdpPort::Stats& UdpPort::Stats::operator+=(const Stats& other) {
+  sent += other.sent;
+  received += other.received;
+  send_calls += other.send_calls;
+  receive_calls += other.receive_calls;
+  dropped += other.dropped;
+  too_large += other.too_large;
+  failed += other.failed;
+  truncated += other.truncated;
+  return *this;
+}
+
 UdpPort::UdpPort(loop::Loop& loop, net::UdpArena& received, net::UdpSocket socket, Sink& sink)
     : received_(received),
       socket_(std::move(socket)),

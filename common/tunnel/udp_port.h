@@ -42,6 +42,8 @@ class UdpPort {
     uint64_t too_large = 0;  // EMSGSIZE
     uint64_t failed = 0;     // any other error
     uint64_t truncated = 0;  // larger than a slot of the arena, lost
+
+    Stats& operator+=(const Stats& other);
   };
 
   // `received` is memory for incoming trains, which ports of one thread share; it and the sink must

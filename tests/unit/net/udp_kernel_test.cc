@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 
+#include <array>
+#include <tuple>
+
 #include "common/net/netlink.h"
 #include "common/net/udp_socket.h"
 #include "tests/unit/net/offload_packets.h"
@@ -73,6 +76,48 @@ class UdpOnKernel : public testing::OwnNetwork {
   size_t longest_train_ = 0;
   UdpPath path_;
 };
+
+// A byte of the datagram says which of the sockets gets it; the rest goes by hash.
+TEST_F(UdpOnKernel, AGroupOfSocketsIsSteeredByAByte) {
+  for (const char* name : {"127.0.0.1", "::1"}) {
+    std::vector<UdpSocket> group;
+    Endpoint local{testing::address(name), 0};
+    for (int i = 0; i < 3; ++i) {
+      auto socket = UdpSocket::open(sys_, {.local = local, .reuse_port = true});
+      ASSERT_TRUE(socket) << socket.error().message();
+      local = socket->local();
+      group.push_back(std::move(*socket));
+    }
+    ASSERT_TRUE(group[2].steer_by_byte(25, 11));
+    for (size_t i = 0; i < 12; ++i) {
+      UdpSocket from = open(name);  // each from another port, so that the hash would differ
+      Packet datagram = testing::pattern(40, 1);
+      datagram[0] = std::byte{25};
+      datagram[11] = std::byte(i % 3);
+      const UdpPath paths[] = {{.peer = local, .local = {}}};
+      ASSERT_EQ(from.send(batch_of({datagram}), paths).sent, 1U);
+      EXPECT_EQ(receive(group[i % 3], 1), std::vector<Packet>{datagram});
+    }
+    // No such number, too short, and of another kind: to whomever, but not lost.
+    for (const auto& [first, number, size] :
+         {std::tuple{25, 200, 40}, std::tuple{25, 0, 5}, std::tuple{22, 1, 40}}) {
+      UdpSocket from = open(name);
+      Packet datagram = testing::pattern(40, 1);
+      datagram[0] = std::byte(first);
+      datagram[11] = std::byte(number);
+      datagram.resize(static_cast<size_t>(size));
+      const UdpPath paths[] = {{.peer = local, .local = {}}};
+      ASSERT_EQ(from.send(batch_of({datagram}), paths).sent, 1U);
+      std::array<pollfd, 3> waiting{};
+      for (size_t i = 0; i < 3; ++i)
+        waiting[i] = {.fd = group[i].fd(), .events = POLLIN, .revents = 0};
+      ASSERT_EQ(poll(waiting.data(), waiting.size(), 5000), 1);
+      for (size_t i = 0; i < 3; ++i) {
+        if (waiting[i].revents != 0) EXPECT_EQ(receive(group[i], 1).size(), 1U);
+      }
+    }
+  }
+}
 
 TEST_F(UdpOnKernel, CarriesBatchesInEveryCombinationOfOffloads) {
   for (const bool sender : {true, false}) {

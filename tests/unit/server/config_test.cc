@@ -141,10 +141,26 @@ TEST(ServerConfig, MissingCrlMustBeAcceptedInSoManyWords) {
   EXPECT_FALSE(config->tls.crl);
 }
 
+TEST(ServerConfig, WorkersAreANumberOrAutomatic) {
+  const auto count = [](const std::string& value) {
+    const auto config = parse(std::string(kMinimal) + "[workers]\ncount = " + value + "\n");
+    EXPECT_TRUE(config) << value;
+    return config ? config->workers : 99U;
+  };
+  EXPECT_EQ(parse(kMinimal)->workers, 0U);
+  EXPECT_EQ(count("\"auto\""), 0U);
+  EXPECT_EQ(count("1"), 1U);
+  EXPECT_EQ(count("64"), 64U);
+  EXPECT_EQ(count("\"4\""), 4U);
+  for (const char* bad : {"0", "65", "-1", "1.5", "\"many\"", "\"0\"", "true", "[2]"}) {
+    const Error error = refusal(std::string(kMinimal) + "[workers]\ncount = " + bad + "\n");
+    EXPECT_NE(error.message().find("workers.count"), std::string::npos) << error.message();
+  }
+}
+
 TEST(ServerConfig, FeaturesToComeAreRefusedAndNotIgnored) {
   const std::vector<std::string> later = {
       "[group.engineering]\nallow = [\"10.20.0.0/16 tcp 22\"]\n",
-      "[workers]\ncount = \"4\"\n",
   };
   for (const std::string& text : later) {
     const Error error = refusal(kMinimal + text);

@@ -297,6 +297,84 @@ TEST_F(DtlsChannelTest, AClientThatComesEarlyNeedNotRepeatItself) {
   EXPECT_EQ(front_->stats().unknown_app, 1U);
 }
 
+// Two threads in one: what is handed over arrives at once.
+struct Joined final : Neighbours {
+  void hand_over(size_t front, const net::UdpPath& path, Bytes datagrams,
+                 size_t segment_size) override {
+    EXPECT_EQ(front, 1U);
+    copy.assign(datagrams.begin(), datagrams.end());
+    home->take_over({copy, segment_size, path});
+  }
+  void hand_over_end() override { home->taken_over(); }
+  DtlsFront* home = nullptr;
+  std::vector<std::byte> copy;
+};
+
+class TwoFrontsTest : public DtlsChannelTest {
+ protected:
+  // Datagrams arrive at front 0; the session lives behind front 1.
+  TwoFrontsTest() {
+    const auto key = tls::DtlsCookieKey::generate();
+    server_config_ =
+        tls::DtlsConfig::build(
+            {.role = tls::Role::kServer, .cid_size = tls::kServerCidSize, .cookie_key = key})
+            .value();
+    front_ = make_front(1, key);
+    wrong_ = make_front(0, key);
+    joined_.home = front_.get();
+    server_ = wrong_->port().socket().local();
+    relay_ = std::make_unique<Relay>(loop_, server_);
+  }
+  std::unique_ptr<DtlsFront> make_front(size_t number,
+                                        const std::shared_ptr<const tls::DtlsCookieKey>& key) {
+    auto socket = net::UdpSocket::open(sys_, {.local = {IpAddress::v4(0x7f000001), 0}});
+    auto front = DtlsFront::create(loop_, scratch_, std::move(*socket), key,
+                                   {.number = number, .count = 2, .neighbours = &joined_})
+                     .value();
+    EXPECT_TRUE(front->start());
+    return front;
+  }
+
+  Joined joined_;
+  std::unique_ptr<DtlsFront> wrong_;
+};
+
+TEST_F(TwoFrontsTest, ASessionIsReachedThroughTheWrongFront) {
+  wrong_->expect_elsewhere(app_id_, 1);
+  connect();
+  send(*calling_, packet_of(500, 1));
+  send(*serving_, packet_of(500, 2));
+  ASSERT_TRUE(
+      run_until([&] { return at_server_.packets.size() == 1 && at_client_.packets.size() == 1; }));
+  EXPECT_EQ(wrong_->stats().challenged, 1U);
+  EXPECT_EQ(wrong_->stats().accepted, 0U);
+  EXPECT_EQ(front_->stats().accepted, 1U);
+  // From here on the connection ID tells whose it is.
+  wrong_->forget_elsewhere(app_id_);
+  relay_->move();
+  send(*calling_, packet_of(500, 3));
+  ASSERT_TRUE(run_until([&] { return at_server_.packets.size() == 2; }));
+  EXPECT_EQ(at_server_.moved, 1);
+}
+
+TEST_F(TwoFrontsTest, AClientThatComesBeforeTheNewsIsHandedOverLater) {
+  make_server();
+  make_client();
+  ASSERT_TRUE(run_until([&] { return wrong_->stats().unknown_app == 1; }));
+  wrong_->expect_elsewhere(app_id_, 1);
+  wrong_->catch_up(app_id_);
+  ASSERT_TRUE(run_until([&] { return at_client_.up == 1 && at_server_.up == 1; }));
+  EXPECT_EQ(wrong_->stats().unknown_app, 1U) << "it did not have to repeat itself";
+}
+
+TEST_F(TwoFrontsTest, WhatWasHandedOverGoesNoFurther) {
+  wrong_->expect_elsewhere(app_id_, 1);
+  front_->expect_elsewhere(app_id_, 0);
+  make_client();
+  ASSERT_TRUE(run_until([&] { return front_->stats().unknown_app > 0; }));
+  EXPECT_EQ(front_->stats().handed_over, 0U);
+}
+
 TEST_F(DtlsChannelTest, AnotherKeyIsRefused) {
   make_server();
   tls::random_bytes(psk_.bytes());
