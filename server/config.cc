@@ -125,6 +125,7 @@ bool is_device_pattern(std::string name) {
 
 void read_tun(TomlReader& reader, ServerConfig& out) {
   out.tun_offloads = reader.boolean("tun.offloads").value_or(out.tun_offloads);
+  out.tun_steering = reader.boolean("tun.steering").value_or(out.tun_steering);
   const auto device = reader.string("tun.device");
   if (!device) return;
   if (!is_device_pattern(*device)) {

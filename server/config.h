@@ -90,6 +90,7 @@ struct ServerConfig {
   UdpSettings udp;
   uint32_t workers = 0;                   // data threads; 0: "auto"
   bool tun_offloads = true;               // superpackets, where the kernel has them
+  bool tun_steering = true;               // packets come out where their session lives
   std::string tun_device = "culvertd%d";  // as tun/tap take it; %d becomes a free number
   TlsSettings tls;
   NetworkSettings network;

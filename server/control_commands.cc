@@ -185,6 +185,7 @@ Json status_view(ControlTarget& target) {
           {"tun",
            {{"device", facts.device},
             {"offloads", facts.offloads},
+            {"steering", facts.steering},
             {"addresses", std::move(addresses)}}},
           {"sessions", sessions_summary(sessions.table())},
           {"pools", std::move(pools)},

@@ -9,7 +9,9 @@
 //                  "packets_handed_over": 0,    read from its TUN queue (superpackets count as one)
 //                  "trains_handed_over": 0,     from its UDP socket, trains of datagrams
 //                  "handover_drops": 0}, …],    of both kinds, because the other did not keep up
-//     "tun": {"device": "culvertd0", "addresses": ["10.99.0.1", "fd99::1"]},
+//     "tun": {"device": "culvertd0", "addresses": ["10.99.0.1", "fd99::1"],
+//             "offloads": "tcp udp", "steering": true},   packets come out where their session
+//             lives
 //     "sessions": {"attached": 3, "detached": 1, "logged_in": 0, "total": 4},
 //     "pools": [{"network": "10.99.0.0/24", "used": 4, "capacity": 253}, …],
 //     "certificate": {"subject": "CN=vpn.example.com", "names": ["vpn.example.com"],
@@ -63,6 +65,7 @@ struct ServerFacts {
   std::string user;
   std::string config_file;
   std::string listen;
+  bool steering = false;  // of the TUN's queues
   std::string device;
   std::optional<uint16_t> udp_port;  // nothing: DTLS is not served
   std::string offloads;              // of the TUN, as net::name_of() says

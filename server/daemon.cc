@@ -17,6 +17,7 @@
 #include "common/net/sys.h"
 #include "common/net/system_ops.h"
 #include "common/net/tun_device.h"
+#include "common/net/tun_steering.h"
 #include "common/net/undo_journal.h"
 #include "common/tls/cpu.h"
 #include "server/control_commands.h"
@@ -75,6 +76,7 @@ std::vector<std::string> needs_restart(const ServerConfig& running, const Server
   if (wanted.user != running.user) keys.emplace_back("user");
   if (wanted.tun_device != running.tun_device) keys.emplace_back("tun.device");
   if (wanted.tun_offloads != running.tun_offloads) keys.emplace_back("tun.offloads");
+  if (wanted.tun_steering != running.tun_steering) keys.emplace_back("tun.steering");
   if (wanted.udp.enabled != running.udp.enabled) keys.emplace_back("udp.enabled");
   if (wanted.udp.gso != running.udp.gso) keys.emplace_back("udp.gso");
   if (wanted.udp.gro != running.udp.gro) keys.emplace_back("udp.gro");
@@ -105,6 +107,17 @@ Result<std::vector<net::TunDevice>> open_queues(net::Sys& sys, const ServerConfi
     queues.push_back(std::move(*queue));
   }
   return queues;
+}
+
+// Where there is something to choose from; without it the data threads pass on what is not theirs.
+std::optional<net::TunSteering> steer(net::Sys& sys, const ServerConfig& config,
+                                      const net::TunDevice& queue) {
+  if (!config.tun_steering || worker_count(config) == 1) return std::nullopt;
+  auto steering = net::TunSteering::attach(sys, queue);
+  if (steering) return std::move(*steering);
+  log::info("daemon", "the kernel does not steer packets to their thread",
+            {{"why", steering.error().message()}});
+  return std::nullopt;
 }
 
 void warn_about_certificate(const tls::CertificateInfo& certificate) {
@@ -268,8 +281,11 @@ Status Daemon::open_device(Rules rules) {
   facts_.offloads = net::name_of(queues->front().offloads());
   auto journal = take_up_journal(options_.control_socket + ".undo", *netlink);
   if (!journal) return journal.error();
+  auto steering = steer(sys_, config_, queues->front());
+  facts_.steering = steering.has_value();
   auto data = DataPlane::create(
-      std::move(*queues), std::exchange(udp_, std::nullopt), [this](DataEvent event) {
+      std::move(*queues), std::move(steering), std::exchange(udp_, std::nullopt),
+      [this](DataEvent event) {
         loop_.post([this, e = std::move(event)]() mutable { on_data_event(std::move(e)); });
       });
   if (!data) return data.error();

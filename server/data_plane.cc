@@ -4,6 +4,7 @@
 #include <cassert>
 #include <utility>
 
+#include "common/base/log.h"
 #include "server/handover.h"
 #include "server/worker.h"
 
@@ -13,9 +14,11 @@ DataPlane::DataPlane() = default;
 DataPlane::~DataPlane() = default;
 
 Result<std::unique_ptr<DataPlane>> DataPlane::create(std::vector<net::TunDevice> queues,
+                                                     std::optional<net::TunSteering> steering,
                                                      std::optional<UdpService> udp,
                                                      std::function<void(DataEvent)> to_control) {
   std::unique_ptr<DataPlane> plane(new DataPlane);
+  plane->steering_ = std::move(steering);
   const size_t count = queues.size();
   assert(count > 0 && (!udp || udp->sockets.size() == count));
   if (count > 1) {
@@ -69,6 +72,7 @@ void DataPlane::attach(AttachRequest request) {
     ++load_[home->second.worker];
   }
   home->second.attachment = request.attachment;
+  steer(home->second, request.inside);
   const size_t at = home->second.worker;
   for (size_t other = 0; other < workers_.size(); ++other) {
     if (other == at) continue;
@@ -76,6 +80,25 @@ void DataPlane::attach(AttachRequest request) {
                     Worker& worker) mutable { worker.publish(std::move(p)); });
   }
   post(at, [r = std::move(request)](Worker& worker) mutable { worker.attach(std::move(r)); });
+}
+
+// From here on the kernel gives us these destinations' packets on the session's own thread. Others
+// go on with being passed on if it cannot.
+void DataPlane::steer(Home& home, const std::vector<Prefix>& inside) {
+  if (!steering_) return;
+  for (const Prefix& old : home.inside) {
+    if (std::find(inside.begin(), inside.end(), old) == inside.end()) steering_->erase(old);
+  }
+  home.inside = inside;
+  for (const Prefix& prefix : inside) {
+    const Status set = steering_->set(prefix, static_cast<uint32_t>(home.worker));
+    if (set) continue;
+    log::warning("data", "packets are not steered to their thread any more",
+                 {{"why", set.error().message()}});
+    steering_->detach();
+    steering_.reset();
+    return;
+  }
 }
 
 void DataPlane::end(SessionId id, EndKind kind, std::string reason) {
@@ -95,6 +118,7 @@ void DataPlane::forget(SessionId id) {
 void DataPlane::leave(SessionId id) {
   const auto home = homes_.extract(id);
   if (!home) return;
+  steer(home.mapped(), {});
   const size_t at = home.mapped().worker;
   --load_[at];
   for (size_t other = 0; other < workers_.size(); ++other) {

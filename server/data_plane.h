@@ -17,6 +17,7 @@
 #include "common/base/unique_fd.h"
 #include "common/loop/loop.h"
 #include "common/net/tun_device.h"
+#include "common/net/tun_steering.h"
 #include "common/net/udp_socket.h"
 #include "common/tls/dtls_config.h"
 #include "common/tls/dtls_cookie.h"
@@ -108,10 +109,12 @@ struct DataPlaneStats {
 // Everything but the constructor's callback belongs to the control thread.
 class DataPlane {
  public:
-  // A thread for each queue, all of one device; if UDP is served, as many sockets. `to_control` is
-  // called on the data threads and must only post; the control thread shows each event to note()
-  // before anybody else deals with it. Errors: no descriptors.
+  // A thread for each queue, all of one device, which `steering` steers if there is any; if UDP is
+  // served, as many sockets. `to_control` is called on the data threads and must only post; the
+  // control thread shows each event to note() before anybody else deals with it. Errors: no
+  // descriptors.
   static Result<std::unique_ptr<DataPlane>> create(std::vector<net::TunDevice> queues,
+                                                   std::optional<net::TunSteering> steering,
                                                    std::optional<UdpService> udp,
                                                    std::function<void(DataEvent)> to_control);
   ~DataPlane();  // REQUIRES: not started, or stop_and_join() was called
@@ -141,14 +144,17 @@ class DataPlane {
   struct Home {
     size_t worker = 0;
     uint64_t attachment = 0;
+    std::vector<Prefix> inside;  // what is steered there
   };
 
   DataPlane();
   [[nodiscard]] size_t least_loaded() const;
   void leave(SessionId id);
+  void steer(Home& home, const std::vector<Prefix>& inside);
   template <typename F>
   void post(size_t worker, F task);
 
+  std::optional<net::TunSteering> steering_;
   std::unique_ptr<Handover> handover_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::thread> threads_;

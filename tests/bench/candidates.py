@@ -399,7 +399,8 @@ NO_UDP_OFFLOADS = {"gso": False, "gro": False}
 def everybody(root):
     """All candidates, in the order of the table."""
     newest = root / ".deps/wireguard-go/usr/bin/wireguard-go"
-    two_workers = {"workers": {"count": 2}}
+    # Steered by destination, nothing would ever come to the wrong thread.
+    two_workers = {"workers": {"count": 2}, "tun": {"steering": False}}
     family = ("up", "down", "udp", "ping", "memory")
     mtu_matters = ("up", "down", "four", "ping", "memory")
     return [

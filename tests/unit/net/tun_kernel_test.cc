@@ -7,11 +7,13 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "common/base/unique_fd.h"
 #include "common/net/ip_packet.h"
 #include "common/net/netlink.h"
 #include "common/net/tun_device.h"
+#include "common/net/tun_steering.h"
 #include "tests/unit/net/own_network.h"
 #include "tests/unit/net/packets.h"
 
@@ -138,6 +140,74 @@ TEST_F(TunOnKernel, InterfaceGoesWithItsLastDescriptor) {
     EXPECT_TRUE(netlink->link("gone0"));
   }
   EXPECT_FALSE(netlink->link("gone0"));
+}
+
+// Three queues; which of them a destination's packets come out of is said for hosts and networks.
+TEST_F(TunOnKernel, IsSteeredByDestination) {
+  std::vector<TunDevice> queues;
+  TunOptions options{.multi_queue = true};
+  for (int i = 0; i < 3; ++i) {
+    auto queue = TunDevice::open(sys_, options);
+    ASSERT_TRUE(queue) << queue.error().message();
+    options.name = queue->name();
+    queues.push_back(std::move(*queue));
+  }
+  ASSERT_TRUE(set_up(options.name));
+  auto netlink = Netlink::open();
+  ASSERT_TRUE(netlink);
+  ASSERT_TRUE(netlink->add_address(netlink->link_index(options.name).value_or(0),
+                                   Prefix::parse("fd09::1/64").value()));
+  ASSERT_NO_FATAL_FAILURE(wait_for_address(testing::address("fd09::1")));
+  auto steering = TunSteering::attach(sys_, queues[0]);
+  if (!steering) GTEST_SKIP() << steering.error().message();
+
+  const auto say = [&](const char* prefix, uint32_t queue) {
+    const Status said = steering->set(Prefix::parse(prefix).value(), queue);
+    ASSERT_TRUE(said) << said.error().message();
+  };
+  // The queue that what is sent to the address comes out of; `from` gives each flow another hash.
+  const auto queue_of = [&](const char* address, uint16_t from) -> int {
+    sockaddr_storage name{};
+    const Endpoint to{testing::address(address), 7000};
+    const socklen_t length = to.to_sockaddr(name);
+    const UniqueFd fd(socket(name.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    sockaddr_storage local{};
+    const bool v4 = to.address.is_v4();
+    const Endpoint own{testing::address(v4 ? "10.9.0.1" : "fd09::1"), from};
+    const socklen_t own_length = own.to_sockaddr(local);
+    EXPECT_EQ(bind(fd.get(), reinterpret_cast<const sockaddr*>(&local), own_length), 0);
+    EXPECT_EQ(sendto(fd.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&name), length), 1);
+    pollfd waiting[3];
+    for (size_t i = 0; i < 3; ++i)
+      waiting[i] = {.fd = queues[i].fd(), .events = POLLIN, .revents = 0};
+    if (poll(waiting, 3, 5000) != 1) return -1;
+    for (int i = 0; i < 3; ++i) {
+      if (waiting[i].revents == 0) continue;
+      batch_.clear();
+      queues[static_cast<size_t>(i)].read_batch(batch_, kPlenty);
+      return i;
+    }
+    return -1;
+  };
+  say("10.9.0.2/32", 2);
+  say("10.9.0.64/26", 1);
+  say("10.9.0.65/32", 0);
+  say("fd09::2/128", 1);
+  say("fd09::/112", 2);
+  for (uint16_t from = 5000; from < 5008; ++from) {
+    EXPECT_EQ(queue_of("10.9.0.2", from), 2);
+    EXPECT_EQ(queue_of("10.9.0.66", from), 1);
+    EXPECT_EQ(queue_of("10.9.0.65", from), 0);
+    EXPECT_EQ(queue_of("fd09::2", from), 1);
+    EXPECT_EQ(queue_of("fd09::3", from), 2);
+  }
+  EXPECT_NE(queue_of("10.9.0.3", 5000), -1) << "nobody's, but not lost";
+  say("10.9.0.2/32", 1);
+  EXPECT_EQ(queue_of("10.9.0.2", 5000), 1);
+  steering->erase(Prefix::parse("10.9.0.65/32").value());
+  EXPECT_EQ(queue_of("10.9.0.65", 5000), 1) << "the network's";
+  steering->detach();
+  EXPECT_NE(queue_of("10.9.0.2", 5000), -1);
 }
 
 }  // namespace

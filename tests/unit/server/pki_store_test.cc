@@ -17,9 +17,11 @@ namespace {
 using std::chrono::days;
 using std::chrono::hours;
 
-// A whole second in the past, so that certificates made here are valid for TlsConfig as well.
+// A whole second in the past, so that certificates made here are valid for TlsConfig as well. The
+// same for the whole run.
 WallTime some_time() {
-  return wall_now() - hours(2);
+  static const WallTime time = wall_now() - hours(2);
+  return time;
 }
 
 ServerNames some_names() {

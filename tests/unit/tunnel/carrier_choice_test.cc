@@ -25,11 +25,14 @@ class Simulation {
 
   void run(Duration length) {
     const TimePoint end = now + length;
-    while (true) {
+    for (size_t idle = 0;;) {
       step();
       TimePoint next = std::min(choice.next_due(), next_tick());
       if (!arrivals_.empty()) next = std::min(next, arrivals_.begin()->first);
       if (next > end) break;
+      // What is due and not dealt with would keep the time standing still.
+      idle = next > now ? 0 : idle + 1;
+      ASSERT_LT(idle, 1000U) << "something is due for ever";
       now = std::max(now, next);
     }
     now = end;
@@ -470,7 +473,8 @@ struct Pair {
  private:
   void turn(int from, CarrierChoice& side, CarrierChoice& peer, Duration step) {
     const Carrier before = side.carrier();
-    while (side.due(now) == Action::kProbe) {
+    for (int asked = 0; side.due(now) == Action::kProbe; ++asked) {
+      ASSERT_LT(asked, 1000) << "a question is due for ever";
       if (!passes[from]) continue;
       peer.dtls_received(now);
       if (!passes[1 - from]) continue;
