@@ -149,7 +149,8 @@ void DataPlane::Thread::attach(AttachRequest request) {
   announce(session);
   auto udp = udp_spec(request);
   const auto attached = tunnel_.attach(session.id(), std::move(request.socket),
-                                       std::move(request.tls), request.leftover, std::move(udp));
+                                       std::move(request.tls), request.leftover, std::move(udp),
+                                       request.mode);
   if (!attached) on_channel_end(session, {ChannelEnd::Kind::kLost, attached.error().message(), {}});
 }
 
@@ -173,8 +174,7 @@ void DataPlane::Thread::withdraw(SessionId id) {
 
 void DataPlane::Thread::end(SessionId id, EndKind kind, const std::string& reason) {
   TunnelSession* const session = tunnel_.find(id);
-  CstpChannel* const channel = session != nullptr ? session->channel() : nullptr;
-  if (channel == nullptr) {
+  if (session == nullptr || session->channel() == nullptr) {
     DataEvent event{id, 0, DataEvent::Kind::kEnded, reason, {}};
     event.stats.id = id;
     if (session != nullptr) event.stats = stats_of(*session);
@@ -184,10 +184,10 @@ void DataPlane::Thread::end(SessionId id, EndKind kind, const std::string& reaso
   }
   switch (kind) {
     case EndKind::kKick:
-      channel->disconnect(wire::kReasonUser, reason);
+      session->disconnect(wire::kReasonUser, reason);
       break;
     case EndKind::kClose:
-      channel->close(reason);
+      session->close(reason);
       break;
   }
 }
