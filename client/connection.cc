@@ -349,15 +349,19 @@ void Connection::on_renewed(wire::TunnelParams params, Transport::Handover hando
   renewal_.reset();
   note_secured(*handover.tls);
   note_parameters(std::move(params));
-  if (mode == wire::AttachMode::kNone) path_mtu_.reset();
+  if (mode == wire::AttachMode::kNone) {
+    path_mtu_.reset();
+    carrier_since_ = wall_now();
+  }
   rekeys_ += mode == wire::AttachMode::kRekey ? 1 : 0;
   roams_ += mode == wire::AttachMode::kRoam ? 1 : 0;
   log::info("tunnel", "the session has moved to another connection",
             {{"how", mode == wire::AttachMode::kNone ? "anew" : wire::name_of(mode)},
              {"tls", tls_version_},
              {"cipher", cipher_}});
-  take_connection(std::move(handover), mode);
+  // Before the connection can be lost again.
   handle(event::Renewed{});
+  take_connection(std::move(handover), mode);
   follow_parameters();
 }
 
@@ -404,17 +408,20 @@ void Connection::look_after_connection() {
   tunnel::TunnelSession* const session = tunnel_.find(kSession);
   if (connector_.state() != State::kUp || session == nullptr) return;
   const tunnel::CstpChannel* const live = session->channel();
-  if (live == nullptr || session->draining()) return;
+  if (live == nullptr) {
+    if (connector_.renewing() == wire::AttachMode::kNone)
+      connection_lost("the connection was lost");
+    return;
+  }
+  if (session->draining()) return;
   if (can_roam() && address_changed()) return handle(event::Renew{wire::AttachMode::kRoam});
   if (live->peer_switched() && connector_.renewing() == wire::AttachMode::kNone) {
     // It has taken a connection of ours for good that we have given up.
-    const Error error = fail(ErrorCode::kNetwork, "the server does not use the connection any more",
-                             endpoint_.to_string());
-    return handle(event::Failed{error, true});
+    return connection_lost("the server does not use the connection any more");
   }
   if (keys_worn(*live)) {
-    handle(event::Renew{params_->features.rekey ? wire::AttachMode::kRekey
-                                                : wire::AttachMode::kNone});
+    handle(
+        event::Renew{params_->features.rekey ? wire::AttachMode::kRekey : wire::AttachMode::kNone});
   }
 }
 
@@ -429,10 +436,8 @@ void Connection::on_carrier_changed(tunnel::TunnelSession& session) {
             {{"channel", carrier != nullptr ? carrier->name() : "none"},
              {"why", session.choice() ? name_of(session.choice()->reason()) : ""}});
   // It was what went on without a TLS connection.
-  if (session.channel() == nullptr && connector_.state() == State::kUp && !can_roam()) {
-    handle(event::Failed{fail(ErrorCode::kNetwork, "the connection was lost", endpoint_.to_string()),
-                         true});
-  }
+  const bool up = connector_.state() == State::kUp;
+  if (session.channel() == nullptr && up && !can_roam()) connection_lost("the connection was lost");
 }
 
 // The kernel tells senders on this host what the path takes, so the device has to say it.
@@ -472,15 +477,17 @@ void Connection::on_channel_end(tunnel::TunnelSession& /*session*/, const tunnel
     case tunnel::ChannelEnd::Kind::kLost:
     case tunnel::ChannelEnd::Kind::kDead:
     case tunnel::ChannelEnd::Kind::kProtocol:
-      if (can_roam()) {
-        log::info("tunnel", "the TLS connection is gone, DTLS goes on", {{"why", text}});
-        return handle(event::Renew{wire::AttachMode::kRoam});
-      }
-      return handle(
-          event::Failed{fail(ErrorCode::kNetwork, text.empty() ? "the connection was lost" : text,
-                             endpoint_.to_string()),
-                        true});
+      return connection_lost(text.empty() ? "the connection was lost" : text);
   }
+}
+
+// The TLS connection is of no use any more.
+void Connection::connection_lost(const std::string& why) {
+  if (can_roam()) {
+    log::info("tunnel", "the TLS connection is gone, DTLS goes on", {{"why", why}});
+    return handle(event::Renew{wire::AttachMode::kRoam});
+  }
+  handle(event::Failed{fail(ErrorCode::kNetwork, why, endpoint_.to_string()), true});
 }
 
 void Connection::route(std::span<const MutableBytes> /*packets*/,

@@ -107,6 +107,7 @@ class Connection final : private Transport::Observer,
   void note_secured(const tls::TlsSession& tls);
   [[nodiscard]] std::vector<IpAddress> inside_now() const;
   void look_after_connection();
+  void connection_lost(const std::string& why);
   [[nodiscard]] bool keys_worn(const tunnel::CstpChannel& channel);
   [[nodiscard]] bool can_roam();
   [[nodiscard]] bool address_changed() const;
@@ -151,8 +152,8 @@ class Connection final : private Transport::Observer,
   std::optional<Mtu> path_mtu_;  // what the path takes of the granted MTU
   std::optional<WallTime> carrier_since_;
   uint64_t times_up_ = 0;
-  TimePoint keys_since_{};              // of the TLS connection
-  std::optional<IpAddress> source_;     // where its packets left from, when it was new
+  TimePoint keys_since_{};           // of the TLS connection
+  std::optional<IpAddress> source_;  // where its packets left from, when it was new
   uint64_t rekeys_ = 0, roams_ = 0;
   bool following_ = false;  // parameters of a renewed connection are being put into effect
 };

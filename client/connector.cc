@@ -74,9 +74,9 @@ std::string_view name_of(State state) {
 
 std::string_view name_of(const Event& event) {
   constexpr std::array<std::string_view, std::variant_size_v<Event>> kNames = {
-      "start",      "resolved",       "connected",  "secured", "logged in",
-      "attached",   "cookie refused", "configured", "alive",   "failed",
-      "renew",      "renewed",        "renewal failed", "peer ended", "tick", "stop", "undone"};
+      "start",          "resolved",   "connected", "secured", "logged in", "attached",
+      "cookie refused", "configured", "alive",     "failed",  "renew",     "renewed",
+      "renewal failed", "peer ended", "tick",      "stop",    "undone"};
   return kNames[event.index()];
 }
 

@@ -1,5 +1,5 @@
-// Host facts: what this machine's kernel is set to, as far as routes depend on it, and what it would
-// do with our own packets. Reads /proc, asks the kernel.
+// Host facts: what this machine's kernel is set to, as far as routes depend on it, and what it
+// would do with our own packets. Reads /proc, asks the kernel.
 #pragma once
 
 #include <cstdint>

@@ -24,8 +24,8 @@ class Renewal final : private Transport::Observer {
   class Observer {
    public:
     virtual ~Observer() = default;
-    // The server has taken the session over to the connection, as params.attach says: kNone, or what
-    // it was asked for.
+    // The server has taken the session over to the connection, as params.attach says: kNone, or
+    // what it was asked for.
     virtual void on_renewed(wire::TunnelParams params, Transport::Handover handover) = 0;
     // cookie_refused: the session is over, as far as the server is concerned.
     virtual void on_renewal_failed(const Error& error, bool cookie_refused) = 0;

@@ -148,10 +148,15 @@ void DataPlane::Thread::attach(AttachRequest request) {
   TunnelSession& session = tunnel_.open(std::move(spec));
   announce(session);
   auto udp = udp_spec(request);
-  const auto attached = tunnel_.attach(session.id(), std::move(request.socket),
-                                       std::move(request.tls), request.leftover, std::move(udp),
-                                       request.mode);
+  const auto attached =
+      tunnel_.attach(session.id(), std::move(request.socket), std::move(request.tls),
+                     request.leftover, std::move(udp), request.mode);
   if (!attached) on_channel_end(session, {ChannelEnd::Kind::kLost, attached.error().message(), {}});
+  // Control only guesses which channel a session has kept. It may be gone by now.
+  TunnelSession* const kept = tunnel_.find(request.id);
+  if (request.mode == wire::AttachMode::kRoam && kept != nullptr) {
+    tell(*kept, DataEvent::Kind::kCarrier);
+  }
 }
 
 void DataPlane::Thread::announce(TunnelSession& session) {

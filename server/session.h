@@ -68,8 +68,8 @@ struct Session {
   std::string user_agent;
 
   SessionState state = SessionState::kLoggedIn;
-  uint64_t attachment = 0;           // number of the newest grant
-  uint64_t grants = 0;               // so far; a grant may be taken back, its number is used up
+  uint64_t attachment = 0;  // number of the newest grant
+  uint64_t grants = 0;      // so far; a grant may be taken back, its number is used up
   // How the newest grant takes the session over.
   wire::AttachMode attach_mode = wire::AttachMode::kNone;
   // While that is gently, and its connection is not here yet: what carries the packets until then,

@@ -110,7 +110,8 @@ void SessionManager::abandon(Attachment attachment) {
   forget_channel(*session);  // one from before can still be there, but the client has given it up
 }
 
-// What was gently to be taken over goes on as if nobody had asked.
+// What was gently to be taken over goes on as if nobody had asked; the certificate that was shown
+// counts, as the newest one.
 void SessionManager::return_to_former(Session& session) {
   const Session::Former former = *std::exchange(session.former, std::nullopt);
   const ConnectionFacts& facts = former.facts;
@@ -190,6 +191,7 @@ void SessionManager::on_data_event(DataEvent event) {
 }
 
 void SessionManager::note_carrier(Session& session, const SessionStats& stats) {
+  if (stats.channel.empty() || session.channel == stats.channel) return;
   session.channel = stats.channel;
   session.channel_since = wall_now();
   log::info("session", "packets take another channel",

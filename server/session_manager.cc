@@ -266,12 +266,12 @@ void SessionManager::connect(ConnectRequest request, ConnectDone done) {
   const Mtu routed = std::min(grant.params.mtu, session.path_mtu.value_or(grant.params.mtu));
   // Also when there is nothing to change: an earlier CONNECT of this session may still be waiting
   // for its routes, and answers come in the order of the submissions.
-  set_routes(session, routed,
-             [this, grant = std::move(grant),
-              waiting = std::make_shared<ConnectDone>(std::move(done))](
-                 const std::vector<net::SystemAnswer>& answers) {
-               finish_connect(grant, net::first_error(answers), std::move(*waiting));
-             });
+  set_routes(
+      session, routed,
+      [this, grant = std::move(grant), waiting = std::make_shared<ConnectDone>(std::move(done))](
+          const std::vector<net::SystemAnswer>& answers) {
+        finish_connect(grant, net::first_error(answers), std::move(*waiting));
+      });
 }
 
 // The session as its newest connection will have it.

@@ -161,8 +161,8 @@ class CstpChannel final : public Channel {
   bool peer_switched_ = false;
   bool held_ = false;                // nothing is taken from the peer
   std::vector<std::byte> leftover_;  // of start(), while held
-  bool blocked_ = false;      // the socket took less than offered; waiting for writability
-  bool half_closed_ = false;  // our sending side is shut down
+  bool blocked_ = false;             // the socket took less than offered; waiting for writability
+  bool half_closed_ = false;         // our sending side is shut down
   std::string closing_text_;
   TimePoint closing_deadline_{};
 };

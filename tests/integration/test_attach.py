@@ -201,7 +201,6 @@ def test_dtls_gets_new_keys_beside_the_old_ones(wire, server, client_host):
     after = wait_for_session_channel(server, "alice", "dtls")
     assert after["id"] == session["id"] and after["connected_since"] == session["connected_since"]
     assert pinger.longest_gap() < 0.5
-    assert server.status()["udp"]["unknown_app_id"] == 0
 
 
 @pytest.fixture
@@ -317,15 +316,14 @@ def test_a_rekey_needs_a_connection_to_be_gentle_to(raw, running_server):
     assert head.startswith("HTTP/1.1 200 ") and value_of(head, "X-Culvert-Attach") is None
 
 
-def test_a_client_that_gives_up_its_rekey_keeps_its_connection(raw, running_server):
-    # Whether the new connection gets as far as the packets is the server's luck: both are right.
+def test_connections_that_are_given_up_at_once_do_no_harm(raw, running_server):
+    # How far each of them gets is chance. Whatever happens, the session is there for the next one.
     for _ in range(5):
         second, head = raw.again(REKEY)
-        assert value_of(head, "X-Culvert-Attach") == "rekey"
+        assert head.startswith("HTTP/1.1 200 "), head
         second.close()
-    session = running_server.session("alice")
-    assert session["state"] in ("attached", "detached"), session
     latest, head = raw.again(FEATURES)
+    assert head.startswith("HTTP/1.1 200 "), head
     latest.send_frame(DPD_REQUEST, b"x")
     assert latest.receive_frame(DPD_RESPONSE, limit=3) == b"x"
     assert running_server.session("alice")["state"] == "attached"
