@@ -23,6 +23,8 @@ constexpr Duration kDefaultDpd = std::chrono::seconds(30);
 
 // How often somebody looks whether the connection should be renewed.
 constexpr Duration kWatchEvery = std::chrono::seconds(1);
+// How often that is before a connection that the server has left counts as lost.
+constexpr unsigned kPatience = 2;
 
 // Worth another address, or another time.
 bool is_transient(const Error& error) {
@@ -178,6 +180,7 @@ void Connection::take_connection(Transport::Handover handover, wire::AttachMode 
   tunnel_.open(session_spec());
   carrying_ = true;
   keys_since_ = parts_.loop.now();
+  looks_since_switch_ = 0;
   source_ = source_towards(endpoint_, parts_.profile.routing.fwmark);
   fail_if_error(tunnel_.attach(kSession, std::move(handover.socket), std::move(handover.tls),
                                handover.leftover, udp_spec(), mode));
@@ -415,8 +418,8 @@ void Connection::look_after_connection() {
   }
   if (session->draining()) return;
   if (can_roam() && address_changed()) return handle(event::Renew{wire::AttachMode::kRoam});
-  if (live->peer_switched() && connector_.renewing() == wire::AttachMode::kNone) {
-    // It has taken a connection of ours for good that we have given up.
+  // The answer for which the server has moved is lost, or we have given its connection up.
+  if (live->peer_switched() && ++looks_since_switch_ > kPatience) {
     return connection_lost("the server does not use the connection any more");
   }
   if (keys_worn(*live)) {

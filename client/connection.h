@@ -154,6 +154,7 @@ class Connection final : private Transport::Observer,
   uint64_t times_up_ = 0;
   TimePoint keys_since_{};           // of the TLS connection
   std::optional<IpAddress> source_;  // where its packets left from, when it was new
+  unsigned looks_since_switch_ = 0;  // of the server on the present connection
   uint64_t rekeys_ = 0, roams_ = 0;
   bool following_ = false;  // parameters of a renewed connection are being put into effect
 };

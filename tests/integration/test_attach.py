@@ -502,6 +502,26 @@ def test_the_client_drains_the_old_connection_and_closes_it(client_of):
     assert client.is_up() and client.status()["reconnects"] == 0
 
 
+def test_a_connection_that_the_server_has_left_is_given_up(client_of):
+    fake, client = client_of([*BOTH, "X-CSTP-Rekey-Time: 2"], [*BOTH])
+    plain, hanging = fake.log_in, threading.Event()
+
+    def keep_the_answer(connection):
+        fake.log_in = plain
+        fake.requests.append(connection.receive_head())
+        fake.connections[0].send_frame(SWITCH)
+        hanging.set()
+        connection.receive_record(20)
+        return ""
+    fake.log_in = keep_the_answer
+    assert hanging.wait(10)
+    started = time.monotonic()
+    wait_until(lambda: len(fake.connects()) == 3, "another connection", 15)
+    assert time.monotonic() - started < 8, "not only when the answer is overdue"
+    assert "X-Culvert-Attach" not in fake.connects()[2]
+    wait_until(client.is_up, "being up", 10)
+
+
 def test_a_refused_cookie_leads_to_a_login(client_of):
     fake, client = client_of([*BOTH, "X-CSTP-Rekey-Time: 2"], [*BOTH])
     plain = fake.log_in
