@@ -9,6 +9,7 @@
 #include "client/login.h"
 #include "common/base/log.h"
 #include "common/base/text.h"
+#include "common/tunnel/key_life.h"
 #include "common/tunnel/path_mtu.h"
 #include "common/wire/cstp.h"
 
@@ -19,6 +20,11 @@ namespace {
 constexpr SessionId kSession{1};
 // A server that announces no DPD is asked all the same.
 constexpr Duration kDefaultDpd = std::chrono::seconds(30);
+
+// How often somebody looks whether the connection should be renewed.
+constexpr Duration kWatchEvery = std::chrono::seconds(1);
+// How often that is before a connection that the server has left counts as lost.
+constexpr unsigned kPatience = 2;
 
 // Worth another address, or another time.
 bool is_transient(const Error& error) {
@@ -46,12 +52,14 @@ Connection::Connection(const Parts& parts, net::TunDevice tun, const Connector::
       connector_(options),
       inside_(parts.system, parts.dns),
       tunnel_(parts.loop, std::move(tun), *this, *this),
-      timer_(parts.loop) {}
+      timer_(parts.loop),
+      watch_timer_(parts.loop) {}
 
 Connection::~Connection() = default;
 
 Status Connection::start() {
   if (auto started = tunnel_.start(); !started) return started;
+  watch_timer_.start_repeating(kWatchEvery, [this] { look_after_connection(); });
   handle(event::Start{});
   return {};
 }
@@ -129,10 +137,7 @@ void Connection::act(const action::LogIn& /*action*/) {
 }
 
 void Connection::act(const action::Attach& action) {
-  std::vector<IpAddress> previous;
-  if (params_)
-    for (const auto& prefix : {params_->ipv4, params_->ipv6})
-      if (prefix) previous.push_back(prefix->address);
+  const std::vector<IpAddress> previous = inside_now();
   const AttachOffer offer{.cookie = action.cookie,
                           .base_mtu = transport_->path_mtu(),
                           .mtu = parts_.profile.mtu,
@@ -140,6 +145,14 @@ void Connection::act(const action::Attach& action) {
                           .udp = parts_.profile.udp};
   fail_if_error(transport_->exchange(attach_request(parts_.profile, offer),
                                      wire::HttpResponseReader::Kind::kConnect));
+}
+
+std::vector<IpAddress> Connection::inside_now() const {
+  std::vector<IpAddress> addresses;
+  if (!params_) return addresses;
+  for (const auto& prefix : {params_->ipv4, params_->ipv6})
+    if (prefix) addresses.push_back(prefix->address);
+  return addresses;
 }
 
 void Connection::act(const action::Configure& /*action*/) {
@@ -157,12 +170,37 @@ void Connection::act(const action::Configure& /*action*/) {
 void Connection::act(const action::Probe& /*action*/) {
   Transport::Handover handover = std::move(*handover_);
   handover_.reset();
+  carrier_since_ = wall_now();
+  take_connection(std::move(handover), wire::AttachMode::kNone);
+  if (tunnel::CstpChannel* const now = channel()) now->probe();
+}
+
+// REQUIRES: params_ are those of the connection.
+void Connection::take_connection(Transport::Handover handover, wire::AttachMode mode) {
   tunnel_.open(session_spec());
   carrying_ = true;
-  carrier_since_ = wall_now();
+  keys_since_ = parts_.loop.now();
+  looks_since_switch_ = 0;
+  source_ = source_towards(endpoint_, parts_.profile.routing.fwmark);
   fail_if_error(tunnel_.attach(kSession, std::move(handover.socket), std::move(handover.tls),
-                               handover.leftover, udp_spec()));
-  if (tunnel::CstpChannel* const now = channel()) now->probe();
+                               handover.leftover, udp_spec(), mode));
+}
+
+void Connection::act(const action::Renew& action) {
+  endpoint_ = action.endpoint;
+  log::info("tunnel", "another connection is made beside the tunnel",
+            {{"why", wire::name_of(action.mode)}, {"server", endpoint_.to_string()}});
+  Renewal::Observer& observer = *this;
+  renewal_ = std::make_unique<Renewal>(
+      parts_.loop, parts_.profile, parts_.tls,
+      Renewal::Request{action.endpoint, action.cookie, action.mode, inside_now()}, observer);
+  if (const Status started = renewal_->start(); !started) {
+    handle(event::RenewalFailed{started.error()});
+  }
+}
+
+void Connection::act(const action::DropRenewal& /*action*/) {
+  renewal_.reset();
 }
 
 void Connection::act(const action::StartTimer& action) {
@@ -176,20 +214,22 @@ void Connection::act(const action::StopTimer& /*action*/) {
 void Connection::act(const action::DropTransport& /*action*/) {
   resolver_ = {};
   transport_.reset();
+  renewal_.reset();
   handover_.reset();
   carrying_ = false;
-  if (tunnel::CstpChannel* const old = channel()) old->close({});
+  if (tunnel::TunnelSession* const session = tunnel_.find(kSession)) session->close({});
 }
 
 void Connection::act(const action::Undo& /*action*/) {
   resolver_ = {};
   transport_.reset();
+  renewal_.reset();
   handover_.reset();
   undo_parts_left_ = 1;
-  if (tunnel::CstpChannel* const live = channel()) {
+  if (channel() != nullptr) {
     ++undo_parts_left_;
     saying_goodbye_ = true;
-    live->disconnect(wire::kReasonUser, "Client disconnected");
+    tunnel_.find(kSession)->disconnect(wire::kReasonUser, "Client disconnected");
   }
   inside_.undo([this](Status status) {
     if (!status) {
@@ -224,20 +264,21 @@ void Connection::on_connected() {
 
 void Connection::on_secured() {
   const tls::TlsSession& tls = transport_->tls();
+  note_secured(tls);
+  const auto& server = tls.server_verdict().peer;
+  report("secured with " + tls_version_ + " " + cipher_ + "; the server is " +
+         (server ? tls::describe(*server) : "unknown"));
+  if (const Status mutual = check_mutual(tls, endpoint_); !mutual) {
+    return handle(event::Failed{mutual.error(), false});
+  }
+  handle(event::Secured{});
+}
+
+void Connection::note_secured(const tls::TlsSession& tls) {
   tls_version_ = tls.version();
   cipher_ = tls.cipher();
   const auto& server = tls.server_verdict().peer;
   server_certificate_ = server ? server->subject : "";
-  report("secured with " + tls_version_ + " " + cipher_ + "; the server is " +
-         (server ? tls::describe(*server) : "unknown"));
-  if (!tls.certificate_requested()) {
-    handle(event::Failed{
-        fail(ErrorCode::kAuthRefused, "the server did not ask for our certificate",
-             endpoint_.to_string(), "this client insists on certificates on both sides"),
-        false});
-    return;
-  }
-  handle(event::Secured{});
 }
 
 void Connection::on_transport_failed(const Error& error, bool unanswered) {
@@ -280,14 +321,111 @@ void Connection::on_attach_answer(const wire::HttpResponse& response) {
   handle(event::Failed{error, error.code == ErrorCode::kNetwork || connector_.has_been_up()});
 }
 
-void Connection::take_parameters(wire::TunnelParams params) {
+void Connection::note_parameters(wire::TunnelParams params) {
   for (const std::string& line : params.ignored)
     log::warning("tunnel", "parameter of the server left out", {{"line", line}});
-  handover_ = transport_->release();
   params_ = std::move(params);
+}
+
+void Connection::take_parameters(wire::TunnelParams params) {
+  handover_ = transport_->release();
+  note_parameters(std::move(params));
   path_mtu_.reset();
   report("address " + inside_addresses(*params_) + ", MTU " + std::to_string(mtu().value()));
   handle(event::Attached{});
+}
+
+// ---- another connection beside the tunnel -------------------------------------------------------
+
+// How the server has taken the session over, as far as we can follow.
+wire::AttachMode Connection::mode_of(const wire::TunnelParams& params) {
+  if (params.attach != wire::AttachMode::kRoam) return params.attach;
+  // The association that stays has to be the one that the server means.
+  tunnel::TunnelSession* const session = tunnel_.find(kSession);
+  const bool same = params.dtls && params_->dtls && session != nullptr &&
+                    session->dtls() != nullptr && params.dtls->app_id == params_->dtls->app_id;
+  return same ? wire::AttachMode::kRoam : wire::AttachMode::kNone;
+}
+
+void Connection::on_renewed(wire::TunnelParams params, Transport::Handover handover) {
+  const wire::AttachMode mode = mode_of(params);
+  renewal_.reset();
+  note_secured(*handover.tls);
+  note_parameters(std::move(params));
+  if (mode == wire::AttachMode::kNone) {
+    path_mtu_.reset();
+    carrier_since_ = wall_now();
+  }
+  rekeys_ += mode == wire::AttachMode::kRekey ? 1 : 0;
+  roams_ += mode == wire::AttachMode::kRoam ? 1 : 0;
+  log::info("tunnel", "the session has moved to another connection",
+            {{"how", mode == wire::AttachMode::kNone ? "anew" : wire::name_of(mode)},
+             {"tls", tls_version_},
+             {"cipher", cipher_}});
+  // Before the connection can be lost again.
+  handle(event::Renewed{});
+  take_connection(std::move(handover), mode);
+  follow_parameters();
+}
+
+void Connection::on_renewal_failed(const Error& error, bool cookie_refused) {
+  log::warning("tunnel", "no other connection could be made", {{"why", error.message()}});
+  handle(event::RenewalFailed{error, cookie_refused});
+}
+
+// The server may have been reloaded since.
+void Connection::follow_parameters() {
+  if (connector_.state() != State::kUp || std::exchange(following_, true)) return;
+  RoutePlan routes = plan_routes(*params_, route_input());
+  DnsPlan dns = parts_.profile.use_dns ? plan_dns(*params_, routes.full) : DnsPlan{};
+  inside_.configure(tunnel_.tun().name(), std::move(routes), std::move(dns),
+                    [this](const Status& status) {
+                      following_ = false;
+                      if (!status) handle(event::Failed{status.error(), true});
+                    });
+}
+
+// Packets pass without a TLS connection, and the server keeps what they pass through.
+bool Connection::can_roam() {
+  tunnel::TunnelSession* const session = tunnel_.find(kSession);
+  return connector_.state() == State::kUp && params_ && params_->features.roam &&
+         session != nullptr && session->choice() &&
+         session->choice()->carrier() == tunnel::Carrier::kDtls && session->dtls()->up();
+}
+
+bool Connection::keys_worn(const tunnel::CstpChannel& channel) {
+  tunnel::KeyLimits limits;
+  limits.age = tunnel::key_life(params_->rekey_time);
+  const bool may_update = !params_->features.rekey && channel.tls().version() == "TLSv1.3";
+  if (may_update) limits.records = tunnel::kRecordsPerKey;
+  return worn(tunnel::use_of(channel.tls(), parts_.loop.now() - keys_since_), limits);
+}
+
+// The kernel would send from another address by now: the connection will hear no answer any more.
+bool Connection::address_changed() const {
+  const auto now = source_towards(endpoint_, parts_.profile.routing.fwmark);
+  return now && source_ && *now != *source_;
+}
+
+void Connection::look_after_connection() {
+  tunnel::TunnelSession* const session = tunnel_.find(kSession);
+  if (connector_.state() != State::kUp || session == nullptr) return;
+  const tunnel::CstpChannel* const live = session->channel();
+  if (live == nullptr) {
+    if (connector_.renewing() == wire::AttachMode::kNone)
+      connection_lost("the connection was lost");
+    return;
+  }
+  if (session->draining()) return;
+  if (can_roam() && address_changed()) return handle(event::Renew{wire::AttachMode::kRoam});
+  // The answer for which the server has moved is lost, or we have given its connection up.
+  if (live->peer_switched() && ++looks_since_switch_ > kPatience) {
+    return connection_lost("the server does not use the connection any more");
+  }
+  if (keys_worn(*live)) {
+    handle(
+        event::Renew{params_->features.rekey ? wire::AttachMode::kRekey : wire::AttachMode::kNone});
+  }
 }
 
 void Connection::on_alive(tunnel::TunnelSession& /*session*/) {
@@ -300,6 +438,9 @@ void Connection::on_carrier_changed(tunnel::TunnelSession& session) {
   log::info("tunnel", "packets take another channel",
             {{"channel", carrier != nullptr ? carrier->name() : "none"},
              {"why", session.choice() ? name_of(session.choice()->reason()) : ""}});
+  // It was what went on without a TLS connection.
+  const bool up = connector_.state() == State::kUp;
+  if (session.channel() == nullptr && up && !can_roam()) connection_lost("the connection was lost");
 }
 
 // The kernel tells senders on this host what the path takes, so the device has to say it.
@@ -339,11 +480,17 @@ void Connection::on_channel_end(tunnel::TunnelSession& /*session*/, const tunnel
     case tunnel::ChannelEnd::Kind::kLost:
     case tunnel::ChannelEnd::Kind::kDead:
     case tunnel::ChannelEnd::Kind::kProtocol:
-      return handle(
-          event::Failed{fail(ErrorCode::kNetwork, text.empty() ? "the connection was lost" : text,
-                             endpoint_.to_string()),
-                        true});
+      return connection_lost(text.empty() ? "the connection was lost" : text);
   }
+}
+
+// The TLS connection is of no use any more.
+void Connection::connection_lost(const std::string& why) {
+  if (can_roam()) {
+    log::info("tunnel", "the TLS connection is gone, DTLS goes on", {{"why", why}});
+    return handle(event::Renew{wire::AttachMode::kRoam});
+  }
+  handle(event::Failed{fail(ErrorCode::kNetwork, why, endpoint_.to_string()), true});
 }
 
 void Connection::route(std::span<const MutableBytes> /*packets*/,
@@ -364,6 +511,7 @@ tunnel::SessionSpec Connection::session_spec() const {
   spec.cstp.liveness.keepalive = params_->keepalive;
   spec.cstp.agree(params_->features, params_->mtu);
   spec.mtu = mtu();
+  spec.client = true;
   return spec;
 }
 
@@ -395,7 +543,8 @@ std::optional<tunnel::UdpSpec> Connection::udp_spec() {
   spec.choice.dead_after = 2 * spec.choice.dpd;
   spec.choice.retries = true;
   spec.inner_ipv6 = params_->ipv6.has_value();
-  spec.rekey = params_->rekey_time;
+  // Otherwise it gets its keys with those of the TLS connection.
+  if (!params_->features.rekey) spec.rekey = params_->rekey_time;
   return spec;
 }
 
@@ -442,6 +591,8 @@ TunnelStatus Connection::status() {
   status.server_certificate = server_certificate_;
   status.device = tunnel_.tun().name();
   status.reconnects = times_up_ > 0 ? times_up_ - 1 : 0;
+  status.rekeys = rekeys_;
+  status.roams = roams_;
   status.last_error = connector_.last_error();
   if (connector_.state() == State::kWaiting) {
     const auto left = connector_.next_attempt() - parts_.loop.now();

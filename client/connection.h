@@ -12,6 +12,7 @@
 #include "client/dns.h"
 #include "client/inside.h"
 #include "client/profile.h"
+#include "client/renewal.h"
 #include "client/status_view.h"
 #include "client/transport.h"
 #include "common/loop/loop.h"
@@ -27,6 +28,7 @@
 namespace culvert::client {
 
 class Connection final : private Transport::Observer,
+                         private Renewal::Observer,
                          private tunnel::TunnelObserver,
                          private tunnel::Router {
  public:
@@ -67,6 +69,8 @@ class Connection final : private Transport::Observer,
   void on_secured() override;
   void on_response(wire::HttpResponse response) override;
   void on_transport_failed(const Error& error, bool unanswered) override;
+  void on_renewed(wire::TunnelParams params, Transport::Handover handover) override;
+  void on_renewal_failed(const Error& error, bool cookie_refused) override;
   void on_channel_end(tunnel::TunnelSession& session, const tunnel::ChannelEnd& end) override;
   void on_alive(tunnel::TunnelSession& session) override;
   void on_tun_lost() override;
@@ -84,6 +88,8 @@ class Connection final : private Transport::Observer,
   void act(const action::Attach& action);
   void act(const action::Configure& action);
   void act(const action::Probe& action);
+  void act(const action::Renew& action);
+  void act(const action::DropRenewal& action);
   void act(const action::StartTimer& action);
   void act(const action::StopTimer& action);
   void act(const action::DropTransport& action);
@@ -94,6 +100,17 @@ class Connection final : private Transport::Observer,
   void on_login_answer(const wire::HttpResponse& response);
   void on_attach_answer(const wire::HttpResponse& response);
   void take_parameters(wire::TunnelParams params);
+  void note_parameters(wire::TunnelParams params);
+  void take_connection(Transport::Handover handover, wire::AttachMode mode);
+  [[nodiscard]] wire::AttachMode mode_of(const wire::TunnelParams& params);
+  void follow_parameters();
+  void note_secured(const tls::TlsSession& tls);
+  [[nodiscard]] std::vector<IpAddress> inside_now() const;
+  void look_after_connection();
+  void connection_lost(const std::string& why);
+  [[nodiscard]] bool keys_worn(const tunnel::CstpChannel& channel);
+  [[nodiscard]] bool can_roam();
+  [[nodiscard]] bool address_changed() const;
   void undone_in_part();
   void report(const std::string& line);
   [[nodiscard]] tunnel::CstpChannel* channel();
@@ -111,8 +128,10 @@ class Connection final : private Transport::Observer,
   Inside inside_;
   tunnel::Tunnel tunnel_;
   loop::Timer timer_;
+  loop::Timer watch_timer_;
   loop::Resolver resolver_;
   std::unique_ptr<Transport> transport_;
+  std::unique_ptr<Renewal> renewal_;             // beside the tunnel
   std::optional<Transport::Handover> handover_;  // between Attached and Probe
   std::optional<wire::TunnelParams> params_;     // of the latest CONNECT
 
@@ -133,6 +152,11 @@ class Connection final : private Transport::Observer,
   std::optional<Mtu> path_mtu_;  // what the path takes of the granted MTU
   std::optional<WallTime> carrier_since_;
   uint64_t times_up_ = 0;
+  TimePoint keys_since_{};           // of the TLS connection
+  std::optional<IpAddress> source_;  // where its packets left from, when it was new
+  unsigned looks_since_switch_ = 0;  // of the server on the present connection
+  uint64_t rekeys_ = 0, roams_ = 0;
+  bool following_ = false;  // parameters of a renewed connection are being put into effect
 };
 
 }  // namespace culvert::client

@@ -74,9 +74,9 @@ std::string_view name_of(State state) {
 
 std::string_view name_of(const Event& event) {
   constexpr std::array<std::string_view, std::variant_size_v<Event>> kNames = {
-      "start",      "resolved",       "connected",  "secured", "logged in",
-      "attached",   "cookie refused", "configured", "alive",   "failed",
-      "peer ended", "tick",           "stop",       "undone"};
+      "start",          "resolved",   "connected", "secured", "logged in", "attached",
+      "cookie refused", "configured", "alive",     "failed",  "renew",     "renewed",
+      "renewal failed", "peer ended", "tick",      "stop",    "undone"};
   return kNames[event.index()];
 }
 
@@ -207,6 +207,7 @@ void Connector::on(const event::Alive& /*event*/, TimePoint now) {
 void Connector::on(const event::Failed& event, TimePoint now) {
   if (state_ == State::kUp) {
     last_error_ = event.error;
+    renewing_ = wire::AttachMode::kNone;
     act(action::DropTransport{});
     wait(backoff_.after_loss(now - up_since_), now);
     return;
@@ -227,6 +228,54 @@ void Connector::on(const event::Failed& event, TimePoint now) {
   }
   attempt_failed(event.error, event.transient, now);
 }
+
+// ---- renewal ------------------------------------------------------------------------------------
+
+void Connector::on(const event::Renew& event, TimePoint now) {
+  if (state_ != State::kUp) return;
+  if (event.mode == wire::AttachMode::kNone) return replace_connection(now);
+  // A connection that is gone is more urgent than one that is worn.
+  if (renewing_ == event.mode || renewing_ == wire::AttachMode::kRoam) return;
+  renewing_ = event.mode;
+  renewal_backoff_ = {};
+  begin_renewal(now);
+}
+
+void Connector::begin_renewal(TimePoint now) {
+  renewal_waits_ = false;
+  act(action::StartTimer{now + options_.retry_timeout});
+  act(action::Renew{endpoints_.front(), cookie_, renewing_});
+}
+
+void Connector::on(const event::Renewed& /*event*/, TimePoint /*now*/) {
+  if (state_ != State::kUp || renewing_ == wire::AttachMode::kNone) return;
+  renewing_ = wire::AttachMode::kNone;
+  last_error_.reset();
+  act(action::StopTimer{});
+}
+
+void Connector::on(const event::RenewalFailed& event, TimePoint now) {
+  if (state_ != State::kUp || renewing_ == wire::AttachMode::kNone || renewal_waits_) return;
+  if (!event.cookie_refused) return renewal_failed(event.error, now);
+  last_error_ = event.error;
+  cookie_.clear();
+  replace_connection(now);
+}
+
+void Connector::renewal_failed(const Error& error, TimePoint now) {
+  last_error_ = error;
+  renewal_waits_ = true;
+  act(action::DropRenewal{});
+  act(action::StartTimer{now + renewal_backoff_.after_failure()});
+}
+
+void Connector::replace_connection(TimePoint now) {
+  renewing_ = wire::AttachMode::kNone;
+  act(action::DropTransport{});
+  begin_attempt(now);
+}
+
+// ---- the way back -------------------------------------------------------------------------------
 
 bool Connector::attempting() const {
   return state_ >= State::kResolving && state_ <= State::kProbing;
@@ -262,6 +311,9 @@ void Connector::wait(Duration delay, TimePoint now) {
 void Connector::on(const event::Tick& /*event*/, TimePoint now) {
   if (state_ == State::kWaiting) {
     begin_attempt(now);
+  } else if (state_ == State::kUp && renewing_ != wire::AttachMode::kNone) {
+    if (renewal_waits_) return begin_renewal(now);
+    renewal_failed(timed_out(State::kAttaching), now);
   } else if (attempting() && state_ != State::kConfiguring) {
     if (state_ == State::kResolving) act(action::DropTransport{});
     Error error = timed_out(state_);

@@ -10,6 +10,10 @@
 //            │                                                   │
 //         Waiting ◄──── lost, or failed and worth a retry ── Probing ► Up
 //
+//  Up: the connection is renewed beside the one that is in use, when its keys are worn, or when it
+//  is gone and DTLS goes on without it (culvert-protocol(7)). That fails as often as it likes as
+//  long as packets pass.
+//
 //  Any state ► Stopping (everything is put back) ► Stopped.
 #pragma once
 
@@ -24,6 +28,7 @@
 #include "common/base/address.h"
 #include "common/base/clock.h"
 #include "common/base/result.h"
+#include "common/wire/culvert_features.h"
 
 namespace culvert::client {
 
@@ -71,6 +76,17 @@ struct Failed {
   Error error;
   bool transient = false;
 };
+// Up: another TLS connection is needed. kRekey, kRoam: while packets go on, as culvert-protocol(7)
+// says; kNone: instead of the present one.
+struct Renew {
+  wire::AttachMode mode = wire::AttachMode::kNone;
+};
+// The session has moved to the new connection.
+struct Renewed {};
+struct RenewalFailed {
+  Error error;
+  bool cookie_refused = false;
+};
 // The server ended the session and does not want us back.
 struct PeerEnded {
   Error error;
@@ -88,7 +104,8 @@ struct Undone {};
 using Event =
     std::variant<event::Start, event::Resolved, event::Connected, event::Secured, event::LoggedIn,
                  event::Attached, event::CookieRefused, event::Configured, event::Alive,
-                 event::Failed, event::PeerEnded, event::Tick, event::Stop, event::Undone>;
+                 event::Failed, event::Renew, event::Renewed, event::RenewalFailed,
+                 event::PeerEnded, event::Tick, event::Stop, event::Undone>;
 [[nodiscard]] std::string_view name_of(const Event& event);
 
 namespace action {
@@ -104,12 +121,20 @@ struct Attach {
 };
 struct Configure {};
 struct Probe {};
+// Another connection, up to the answer to its CONNECT; one that is under way is given up. Ends with
+// Renewed or RenewalFailed.
+struct Renew {
+  Endpoint endpoint;
+  std::string cookie;
+  wire::AttachMode mode = wire::AttachMode::kNone;
+};
+struct DropRenewal {};
 // One timer; starting it again moves it.
 struct StartTimer {
   TimePoint deadline;
 };
 struct StopTimer {};
-// Gives up resolving, the connection, the channel: no event of theirs comes after this.
+// Gives up resolving, the connection, the channel, a renewal: no event of theirs comes after this.
 struct DropTransport {};
 // Tells the server good-bye if there is a channel, and puts everything back; ends with Undone.
 struct Undo {};
@@ -119,8 +144,9 @@ struct Finish {
 }  // namespace action
 
 using Action = std::variant<action::Resolve, action::Connect, action::Secure, action::LogIn,
-                            action::Attach, action::Configure, action::Probe, action::StartTimer,
-                            action::StopTimer, action::DropTransport, action::Undo, action::Finish>;
+                            action::Attach, action::Configure, action::Probe, action::Renew,
+                            action::DropRenewal, action::StartTimer, action::StopTimer,
+                            action::DropTransport, action::Undo, action::Finish>;
 
 class Connector {
  public:
@@ -143,6 +169,8 @@ class Connector {
   [[nodiscard]] const std::optional<Error>& last_error() const { return last_error_; }
   // When the next attempt begins. REQUIRES: state() is kWaiting.
   [[nodiscard]] TimePoint next_attempt() const { return deadline_; }
+  // What is being renewed beside a tunnel that is up; kNone: nothing.
+  [[nodiscard]] wire::AttachMode renewing() const { return renewing_; }
 
  private:
   void on(const event::Start& event, TimePoint now);
@@ -155,6 +183,9 @@ class Connector {
   void on(const event::Configured& event, TimePoint now);
   void on(const event::Alive& event, TimePoint now);
   void on(const event::Failed& event, TimePoint now);
+  void on(const event::Renew& event, TimePoint now);
+  void on(const event::Renewed& event, TimePoint now);
+  void on(const event::RenewalFailed& event, TimePoint now);
   void on(const event::PeerEnded& event, TimePoint now);
   void on(const event::Tick& event, TimePoint now);
   void on(const event::Stop& event, TimePoint now);
@@ -164,6 +195,9 @@ class Connector {
   void connect_next(TimePoint now);
   void connect_again();
   void attempt_failed(const Error& error, bool transient, TimePoint now);
+  void begin_renewal(TimePoint now);
+  void renewal_failed(const Error& error, TimePoint now);
+  void replace_connection(TimePoint now);
   void wait(Duration delay, TimePoint now);
   void stop(std::optional<Error> error);
   [[nodiscard]] bool worth_retrying(const Error& error, bool transient) const;
@@ -185,6 +219,9 @@ class Connector {
   TimePoint deadline_{};             // of the attempt, or of the wait
   TimePoint up_since_{};
   Backoff backoff_;
+  wire::AttachMode renewing_ = wire::AttachMode::kNone;
+  bool renewal_waits_ = false;  // for its next attempt
+  Backoff renewal_backoff_;
   std::string cookie_;
   bool cookie_is_fresh_ = false;  // from this attempt's login
   bool has_been_up_ = false;

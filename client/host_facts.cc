@@ -1,11 +1,14 @@
 #include "client/host_facts.h"
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <system_error>
+
+#include "common/base/unique_fd.h"
 
 namespace culvert::client {
 namespace {
@@ -28,6 +31,22 @@ HostIpv6 host_ipv6() {
   if (::access("/proc/net/if_inet6", F_OK) != 0) return HostIpv6::kAbsent;
   return setting("/proc/sys/net/ipv6/conf/default/disable_ipv6") == 1 ? HostIpv6::kNotOnNewDevices
                                                                       : HostIpv6::kUsable;
+}
+
+std::optional<IpAddress> source_towards(const Endpoint& peer, uint32_t fwmark) {
+  const int family = peer.address.is_v4() ? AF_INET : AF_INET6;
+  const UniqueFd socket(::socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_storage name{};
+  socklen_t length = peer.to_sockaddr(name);
+  auto* const generic = reinterpret_cast<sockaddr*>(&name);
+  if (!socket.valid() ||
+      ::setsockopt(socket.get(), SOL_SOCKET, SO_MARK, &fwmark, sizeof fwmark) != 0 ||
+      ::connect(socket.get(), generic, length) != 0) {
+    return std::nullopt;
+  }
+  length = sizeof name;
+  if (::getsockname(socket.get(), generic, &length) != 0) return std::nullopt;
+  return Endpoint::from_sockaddr(name).address;
 }
 
 // The larger of the device's setting and that of "all" counts (Documentation/networking/

@@ -1,10 +1,14 @@
-// Host facts: what this machine's kernel is set to, as far as routes depend on it. Reads /proc.
+// Host facts: what this machine's kernel is set to, as far as routes depend on it, and what it
+// would do with our own packets. Reads /proc, asks the kernel.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "client/routes.h"
+#include "common/base/address.h"
 
 namespace culvert::client {
 
@@ -13,5 +17,9 @@ namespace culvert::client {
 // Devices on which the kernel drops IPv4 packets that it would not answer over the same device
 // (rp_filter is 1, RFC 3704), sorted; without loopback and `own`.
 [[nodiscard]] std::vector<std::string> strict_devices(const std::string& own);
+
+// The address that packets to `peer` with this mark would be sent from now; nothing if there is no
+// way to it. Sends none.
+[[nodiscard]] std::optional<IpAddress> source_towards(const Endpoint& peer, uint32_t fwmark);
 
 }  // namespace culvert::client

@@ -14,7 +14,8 @@ namespace culvert::client {
 namespace {
 
 // Of the extension between Culvert peers.
-constexpr wire::CulvertFeatures kWantedFeatures{.superpacket = true, .packed = true, .cid = true};
+constexpr wire::CulvertFeatures kWantedFeatures{
+    .superpacket = true, .packed = true, .cid = true, .roam = true, .rekey = true};
 
 std::string local_hostname() {
   std::array<char, 256> name{};
@@ -144,6 +145,7 @@ wire::HttpRequest attach_request(const Profile& profile, const AttachOffer& offe
   connect.full_ipv6 = true;
   connect.psk = offer.udp ? wire::PskPosition::kOnly : wire::PskPosition::kNone;
   connect.features = kWantedFeatures;
+  connect.attach = offer.attach;
   connect.previous.assign(offer.previous.begin(), offer.previous.end());
   return wire::write_connect_request(connect, profile.authority());
 }

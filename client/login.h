@@ -34,6 +34,7 @@ struct AttachOffer {
   std::optional<uint16_t> mtu;       // wanted
   std::span<const IpAddress> previous;
   bool udp = false;  // ask for a UDP channel
+  wire::AttachMode attach = wire::AttachMode::kNone;
 };
 [[nodiscard]] wire::HttpRequest attach_request(const Profile& profile, const AttachOffer& offer);
 

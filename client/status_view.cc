@@ -171,7 +171,9 @@ control::Json to_json(const TunnelStatus& status) {
       {"rx", {{"packets", status.rx_packets}, {"bytes", status.rx_bytes}}},
       {"tx", {{"packets", status.tx_packets}, {"bytes", status.tx_bytes}}},
       {"drops", status.drops},
-      {"reconnects", status.reconnects}};
+      {"reconnects", status.reconnects},
+      {"rekeys", status.rekeys},
+      {"roams", status.roams}};
   json["last_error"] = status.last_error ? error_members(*status.last_error) : Json();
   json["next_attempt_seconds"] =
       status.next_attempt_seconds ? Json(*status.next_attempt_seconds) : Json();
@@ -214,6 +216,8 @@ TunnelStatus status_from_json(const control::Json& json) {
   status.banner = text_of(json, "banner");
   read_counters(json, status);
   status.reconnects = number_of(json, "reconnects");
+  status.rekeys = number_of(json, "rekeys");
+  status.roams = number_of(json, "roams");
   status.last_error = error_from(object_of(json, "last_error"));
   if (const auto next = json.find("next_attempt_seconds");
       next != json.end() && next->is_number_integer())

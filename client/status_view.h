@@ -52,6 +52,7 @@ struct TunnelStatus {
   uint64_t rx_packets = 0, rx_bytes = 0, tx_packets = 0, tx_bytes = 0;
   std::map<std::string, uint64_t> drops;  // by reason, only those that happened
   uint64_t reconnects = 0;
+  uint64_t rekeys = 0, roams = 0;  // connections that took over without a gap
   std::optional<Error> last_error;
   std::optional<int64_t> next_attempt_seconds;  // while waiting
 };

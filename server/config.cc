@@ -96,6 +96,7 @@ void read_session(TomlReader& reader, SessionSettings& session) {
   read_seconds(reader, "session.dpd", seconds(1), hours(1), session.dpd);
   read_seconds(reader, "session.keepalive", seconds(1), hours(24), session.keepalive);
   read_seconds(reader, "session.idle_timeout", seconds(0), hours(24 * 30), session.idle_timeout);
+  read_seconds(reader, "session.rekey_time", seconds(0), hours(24 * 30), session.rekey_time);
   read_seconds(reader, "session.cookie_timeout", seconds(1), hours(24 * 30),
                session.cookie_timeout);
   const auto limit = reader.integer("session.max_per_user", 1, 65535);

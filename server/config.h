@@ -53,6 +53,9 @@ struct SessionSettings {
   std::chrono::seconds keepalive{20};
   // Zero: never.
   std::chrono::seconds idle_timeout{3600};
+  // How old the keys of a connection may get before its client comes with new ones; zero: no limit
+  // but the client's own.
+  std::chrono::seconds rekey_time{24 * 3600};
   // How long a session without a connection can be taken up again.
   std::chrono::seconds cookie_timeout{300};
   uint32_t max_per_user = 2;

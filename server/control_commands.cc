@@ -73,6 +73,8 @@ Json session_view(const Session& session, TimePoint now) {
             {"tls", text_or_null(session.tls_version)},
             {"cipher", text_or_null(session.cipher)},
             {"mtu", nullptr},
+            {"rekeys", session.rekeys},
+            {"roams", session.roams},
             {"drops", drops_of(session.counters)},
             {"user_agent", session.user_agent},
             {"certificate",

@@ -31,6 +31,7 @@
 //       "connected_since": TIME | null,   the present connection
 //       "expires_s": 280 | null,      if no connection takes it up
 //       "tls": "TLSv1.3" | null, "cipher": "TLS1-3-AES-128-GCM-SHA256" | null, "mtu": 1434 | null,
+//       "rekeys": n, "roams": n,      connections that took it over without a gap
 //       "rx_packets": n, "rx_bytes": n, "tx_packets": n, "tx_bytes": n,   rx: from the client
 //       "drops": {"spoofed_source": 3, …},     only reasons that occurred
 //       "user_agent": "…", "certificate": {"subject": …, "serial": …, "not_after": TIME} }, … ]}

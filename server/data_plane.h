@@ -44,6 +44,7 @@ struct AttachRequest {
   uint16_t base_mtu = 1500;                               // of the path outside, as granted
   Family outer = Family::kV4;                             // of the connection
   wire::CulvertFeatures features{};                       // as granted; none: a stock client
+  wire::AttachMode mode = wire::AttachMode::kNone;        // what becomes of the channels it had
 };
 
 // What it takes to serve UDP: a socket for each thread, bound to the same port in the order of the
@@ -127,7 +128,8 @@ class DataPlane {
   void stop_and_join();
 
   // These take effect in the order of the calls.
-  // attach() with a known id replaces the channel (same addresses, the old connection is closed).
+  // attach() with a known id replaces the channel (same addresses); AttachRequest::mode says what
+  // becomes of the old ones, as of tunnel::Tunnel::attach().
   void attach(AttachRequest request);
   // An event of kind kEnded follows, also if the session has no channel or is unknown.
   void end(SessionId id, EndKind kind, std::string reason);

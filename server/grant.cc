@@ -9,11 +9,9 @@
 namespace culvert::server {
 namespace {
 
-// Keys are replaced once a day (by the client, at our bidding): AES-GCM has limits.
-constexpr std::chrono::hours kRekeyTime{24};
-
 // Of the extension between Culvert peers.
-constexpr wire::CulvertFeatures kServedFeatures{.superpacket = true, .packed = true, .cid = true};
+constexpr wire::CulvertFeatures kServedFeatures{
+    .superpacket = true, .packed = true, .cid = true, .roam = true, .rekey = true};
 
 // The kernel's idea of the path counts, up to Ethernet's: loopback devices have 64 KB, which says
 // nothing about what comes behind.
@@ -28,6 +26,24 @@ tunnel::MtuPlan plan_for(const ConnectRequest& request, bool inner_ipv6, bool dt
   input.dtls = dtls;
   input.connection_id = dtls && features.cid;
   return tunnel::plan_mtu(input);
+}
+
+// Both connections must have agreed on it. There has to be something to be gentle to: for a rekey a
+// connection that lives, for a roaming client a DTLS association (as last heard: if it has gone
+// since, its App-ID and key are still good for a handshake).
+wire::AttachMode attach_mode_for(const Session& session, const ConnectRequest& request,
+                                 const wire::TunnelParams& params) {
+  const wire::AttachMode asked = request.offer.attach;
+  const ConnectionFacts present = session.present();
+  const bool agreed = wire::allows(wire::common_to(present.features, params.features), asked);
+  if (!agreed || !session.on_data_plane) return wire::AttachMode::kNone;
+  bool possible = true;
+  if (asked == wire::AttachMode::kRekey) {
+    possible = session.has_connection();
+  } else if (asked == wire::AttachMode::kRoam) {
+    possible = present.dtls && params.dtls && !session.dtls_cipher.empty();
+  }
+  return possible ? asked : wire::AttachMode::kNone;
 }
 
 // A stock client that is told of no network of a family sends all of that family into the tunnel
@@ -64,6 +80,10 @@ wire::TunnelParams params_for(const Session& session, const ConnectRequest& requ
         .port = *udp_port, .app_id = {}, .dpd = settings.dpd, .keepalive = settings.keepalive};
     tls::random_bytes(params.dtls->app_id);
   }
+  params.attach = attach_mode_for(session, request, params);
+  if (params.attach == wire::AttachMode::kRoam) {
+    params.dtls->app_id = session.present().dtls->app_id;
+  }
   const tunnel::MtuPlan plan =
       plan_for(request, session.ipv6.has_value(), params.dtls.has_value(), params.features);
   params.mtu = plan.tunnel_mtu;
@@ -72,7 +92,7 @@ wire::TunnelParams params_for(const Session& session, const ConnectRequest& requ
   params.split_include = networks_for(network.routes, params);
   params.dpd = settings.dpd;
   params.keepalive = settings.keepalive;
-  params.rekey_time = kRekeyTime;
+  params.rekey_time = settings.rekey_time;
   params.rekey_method = wire::RekeyMethod::kNewTunnel;
   if (settings.idle_timeout.count() != 0) params.idle_timeout = settings.idle_timeout;
   params.hostname = request.offer.hostname;

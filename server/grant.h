@@ -13,8 +13,10 @@
 
 namespace culvert::server {
 
-// `udp_port`: where DTLS is served; a client that can has a UDP channel there, with a new App-ID.
-// REQUIRES: an address of a family that has a network.
+// `udp_port`: where DTLS is served; a client that can has a UDP channel there, with a new App-ID,
+// or with the one that it has if it roams. How the session is taken over (`attach`) is as asked if
+// that can be done with the connection and the UDP channel that it has now, else kNone. REQUIRES:
+// an address of a family that has a network.
 [[nodiscard]] wire::TunnelParams params_for(const Session& session, const ConnectRequest& request,
                                             const NetworkSettings& network,
                                             const SessionSettings& settings,

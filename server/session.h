@@ -45,6 +45,17 @@ enum class SessionState : uint8_t {
   return "?";
 }
 
+// What one connection of a session was granted.
+struct ConnectionFacts {
+  uint64_t attachment = 0;  // number of the grant
+  Endpoint remote;
+  std::string tls_version, cipher;
+  std::optional<Mtu> mtu;
+  std::optional<wire::DtlsParams> dtls;
+  uint16_t base_mtu = 0;  // of the path outside
+  wire::CulvertFeatures features;
+};
+
 struct Session {
   SessionId id;
   std::string user;
@@ -57,7 +68,18 @@ struct Session {
   std::string user_agent;
 
   SessionState state = SessionState::kLoggedIn;
-  uint64_t attachment = 0;           // number of the newest grant
+  uint64_t attachment = 0;  // number of the newest grant
+  uint64_t grants = 0;      // so far; a grant may be taken back, its number is used up
+  // How the newest grant takes the session over.
+  wire::AttachMode attach_mode = wire::AttachMode::kNone;
+  // While that is gently, and its connection is not here yet: what carries the packets until then,
+  // and goes on to do so if it never comes.
+  struct Former {
+    ConnectionFacts facts;
+    bool lives = true;  // its TLS connection does
+  };
+  std::optional<Former> former;
+  uint64_t rekeys = 0, roams = 0;    // how often it was taken over gently
   bool on_data_plane = false;        // the data thread has heard of it
   std::optional<TimePoint> expires;  // while no connection has it
 
@@ -85,6 +107,16 @@ struct Session {
   uint64_t active_packets = 0;  // rx and tx when it was last seen active
   TimePoint active_at{};
   std::string end_reason;  // while kEnding
+
+  // There is a TLS connection, as far as we know.
+  [[nodiscard]] bool has_connection() const {
+    return state == SessionState::kAttached && (!former || former->lives);
+  }
+  // The connection that carries the packets, not one that is only granted.
+  [[nodiscard]] ConnectionFacts present() const {
+    if (former) return former->facts;
+    return {attachment, remote, tls_version, cipher, mtu, dtls, base_mtu, features};
+  }
 
   // Everything whose packets belong to this session.
   [[nodiscard]] std::vector<Prefix> inside() const {

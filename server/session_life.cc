@@ -27,6 +27,10 @@ std::string addresses_of(const Session& session) {
   return text;
 }
 
+std::string_view how(wire::AttachMode mode) {
+  return mode == wire::AttachMode::kNone ? "anew" : wire::name_of(mode);
+}
+
 void log_failure(const std::vector<net::SystemAnswer>& answers) {
   const Status status = net::first_error(answers);
   if (!status) {
@@ -36,6 +40,27 @@ void log_failure(const std::vector<net::SystemAnswer>& answers) {
 
 }  // namespace
 
+// A gentle one changes nothing of what is seen from outside, unless there was nothing.
+void SessionManager::note_attached(Session& session) {
+  session.former.reset();
+  const WallTime now = wall_now();
+  const bool gentle = session.attach_mode != wire::AttachMode::kNone;
+  if (session.attach_mode == wire::AttachMode::kRekey) ++session.rekeys;
+  if (session.attach_mode == wire::AttachMode::kRoam) ++session.roams;
+  if (!gentle || !session.dtls) {
+    session.channel_reason.clear();
+    session.dtls_cipher.clear();
+  }
+  if (!gentle || !session.connected_at) session.connected_at = now;
+  // A client roams while its UDP channel carries packets.
+  const bool over_dtls = session.attach_mode == wire::AttachMode::kRoam ||
+                         (gentle && session.dtls && session.channel == "dtls");
+  const std::string channel = over_dtls ? "dtls" : "tls";
+  if (gentle && session.channel == channel) return;
+  session.channel = channel;
+  session.channel_since = now;
+}
+
 void SessionManager::attach(Connected connected) {
   Session* const session = table_.find(connected.attachment.id);
   if (session == nullptr || session->state != SessionState::kAttached ||
@@ -43,11 +68,7 @@ void SessionManager::attach(Connected connected) {
     return;  // ended or replaced while the answer was on its way: the connection is dropped
   }
   session->on_data_plane = true;
-  session->channel = "tls";
-  session->channel_reason.clear();
-  session->dtls_cipher.clear();
-  session->connected_at = wall_now();
-  session->channel_since = session->connected_at;
+  note_attached(*session);
   log::info("session", "tunnel up",
             {{"session", session->id.value()},
              {"user", session->user},
@@ -56,7 +77,8 @@ void SessionManager::attach(Connected connected) {
              {"mtu", session->mtu.value_or(Mtu{}).value()},
              {"tls", session->tls_version},
              {"cipher", session->cipher},
-             {"features", wire::write_features(session->features)}});
+             {"features", wire::write_features(session->features)},
+             {"attach", how(session->attach_mode)}});
   AttachRequest request;
   request.id = session->id;
   request.attachment = session->attachment;
@@ -71,6 +93,7 @@ void SessionManager::attach(Connected connected) {
   request.base_mtu = session->base_mtu;
   request.outer = session->remote.address.family();
   request.features = session->features;
+  request.mode = session->attach_mode;
   env_.carrier.attach(std::move(request));
 }
 
@@ -82,8 +105,30 @@ void SessionManager::abandon(Attachment attachment) {
   }
   log::info("session", "the client left before its tunnel was up",
             {{"session", session->id.value()}, {"user", session->user}});
+  if (session->former) return return_to_former(*session);
   table_.detach(*session, env_.now());
   forget_channel(*session);  // one from before can still be there, but the client has given it up
+}
+
+// What was gently to be taken over goes on as if nobody had asked; the certificate that was shown
+// counts, as the newest one.
+void SessionManager::return_to_former(Session& session) {
+  const Session::Former former = *std::exchange(session.former, std::nullopt);
+  const ConnectionFacts& facts = former.facts;
+  session.attach_mode = wire::AttachMode::kNone;
+  session.attachment = facts.attachment;
+  session.remote = facts.remote;
+  session.tls_version = facts.tls_version;
+  session.cipher = facts.cipher;
+  session.mtu = facts.mtu;
+  session.dtls = facts.dtls;
+  session.base_mtu = facts.base_mtu;
+  session.features = facts.features;
+  if (session.mtu) {
+    set_routes(session, std::min(*session.mtu, session.path_mtu.value_or(*session.mtu)),
+               log_failure);
+  }
+  if (!former.lives) table_.detach(session, env_.now());  // but its UDP channel may carry packets
 }
 
 void SessionManager::update_stats(Session& session, const SessionStats& stats) {
@@ -105,7 +150,8 @@ void SessionManager::on_data_event(DataEvent event) {
   Session* const session = table_.find(event.id);
   if (session == nullptr) return;
   update_stats(*session, event.stats);
-  const bool newest = event.attachment == session->attachment;
+  const bool former = session->former && event.attachment == session->former->facts.attachment;
+  const bool newest = event.attachment == session->attachment || former;
   if (session->state == SessionState::kEnding) {
     if (!newest && event.kind != DataEvent::Kind::kEnded) return;
     forget_channel(*session);  // a lost channel leaves its session behind
@@ -123,6 +169,10 @@ void SessionManager::on_data_event(DataEvent event) {
       break;
     case DataEvent::Kind::kEnded:
     case DataEvent::Kind::kChannelLost:
+      if (former) {
+        session->former->lives = false;  // the connection that replaces it is on its way
+        break;
+      }
       log::info("session", "connection lost",
                 {{"session", session->id.value()},
                  {"user", session->user},
@@ -142,6 +192,7 @@ void SessionManager::on_data_event(DataEvent event) {
 }
 
 void SessionManager::note_carrier(Session& session, const SessionStats& stats) {
+  if (stats.channel.empty() || session.channel == stats.channel) return;
   session.channel = stats.channel;
   session.channel_since = wall_now();
   log::info("session", "packets take another channel",
@@ -158,10 +209,7 @@ void SessionManager::follow_path(Session& session, Mtu mtu) {
   session.path_mtu = mtu;
   log::info("session", "the path takes packets of another size",
             {{"session", session.id.value()}, {"user", session.user}, {"mtu", mtu.value()}});
-  auto wanted = routes_for(session, env_.device, mtu);
-  auto changes = route_changes(session.routes, wanted);
-  session.routes = std::move(wanted);
-  env_.system.submit(std::move(changes), log_failure);
+  set_routes(session, mtu, log_failure);
 }
 
 void SessionManager::on_stats(const DataPlaneStats& stats) {

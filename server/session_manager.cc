@@ -259,29 +259,48 @@ void SessionManager::connect(ConnectRequest request, ConnectDone done) {
     return;
   }
   Session& session = **admitted.grant;
+  note_grant(session, request, grant.params);
+  const TimePoint active_at = session.active_at;
+  grant.attachment = {session.id, table_.attach(session, env_.now())};
+  if (session.former) session.active_at = active_at;  // new keys are no sign of use
+  const Mtu routed = std::min(grant.params.mtu, session.path_mtu.value_or(grant.params.mtu));
+  // Also when there is nothing to change: an earlier CONNECT of this session may still be waiting
+  // for its routes, and answers come in the order of the submissions.
+  set_routes(
+      session, routed,
+      [this, grant = std::move(grant), waiting = std::make_shared<ConnectDone>(std::move(done))](
+          const std::vector<net::SystemAnswer>& answers) {
+        finish_connect(grant, net::first_error(answers), std::move(*waiting));
+      });
+}
+
+// The session as its newest connection will have it.
+void SessionManager::note_grant(Session& session, ConnectRequest& request,
+                                const wire::TunnelParams& params) {
+  session.attach_mode = params.attach;
+  if (params.attach == wire::AttachMode::kNone) {
+    session.former.reset();
+    session.path_mtu.reset();  // of the UDP channel that begins anew
+  } else if (!session.former) {
+    session.former = {session.present(), session.state == SessionState::kAttached};
+  }
   session.certificate = std::move(request.peer.certificate);
   session.chain = std::move(request.peer.chain);
   session.remote = request.peer.remote;
   session.user_agent = std::move(request.offer.user_agent);
   session.tls_version = std::move(request.tls_version);
   session.cipher = std::move(request.cipher);
-  session.mtu = grant.params.mtu;
-  session.path_mtu.reset();
-  session.dtls = grant.params.dtls;
-  session.base_mtu = grant.params.base_mtu;
-  session.features = grant.params.features;
-  grant.attachment = {session.id, table_.attach(session, env_.now())};
+  session.mtu = params.mtu;
+  session.dtls = params.dtls;
+  session.base_mtu = params.base_mtu;
+  session.features = params.features;
+}
 
-  auto wanted = routes_for(session, env_.device, grant.params.mtu);
+void SessionManager::set_routes(Session& session, Mtu mtu, net::SystemOps::Answers done) {
+  auto wanted = routes_for(session, env_.device, mtu);
   auto changes = route_changes(session.routes, wanted);
   session.routes = std::move(wanted);
-  // Also when there is nothing to change: an earlier CONNECT of this session may still be waiting
-  // for its routes, and answers come in the order of the submissions.
-  env_.system.submit(std::move(changes), [this, grant = std::move(grant),
-                                          waiting = std::make_shared<ConnectDone>(std::move(done))](
-                                             const std::vector<net::SystemAnswer>& answers) {
-    finish_connect(grant, net::first_error(answers), std::move(*waiting));
-  });
+  env_.system.submit(std::move(changes), std::move(done));
 }
 
 void SessionManager::finish_connect(const ConnectGrant& grant, const Status& routed,

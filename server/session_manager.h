@@ -111,6 +111,10 @@ class SessionManager {
   void refused(std::string_view what, const Refusal& refusal, std::string_view user,
                const Endpoint& remote);
 
+  void note_grant(Session& session, ConnectRequest& request, const wire::TunnelParams& params);
+  void set_routes(Session& session, Mtu mtu, net::SystemOps::Answers done);
+  void return_to_former(Session& session);
+  static void note_attached(Session& session);
   void end_session(Session& session, std::string reason);
   void forget_channel(Session& session);
   void finalize(Session& session);

@@ -51,7 +51,8 @@ uint64_t SessionTable::attach(Session& session, TimePoint now) {
   transition(session, SessionState::kAttached, "connect");
   session.expires.reset();
   session.active_at = now;
-  return ++session.attachment;
+  session.attachment = ++session.grants;
+  return session.attachment;
 }
 
 void SessionTable::detach(Session& session, TimePoint now) {

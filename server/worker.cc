@@ -114,9 +114,15 @@ void Worker::attach(AttachRequest request) {
   TunnelSession& session = tunnel_.open(std::move(spec));
   announce(session.spec().sources, {session.id(), place_.number, &session});
   auto udp = udp_spec(request);
-  const auto attached = tunnel_.attach(session.id(), std::move(request.socket),
-                                       std::move(request.tls), request.leftover, std::move(udp));
+  const auto attached =
+      tunnel_.attach(session.id(), std::move(request.socket), std::move(request.tls),
+                     request.leftover, std::move(udp), request.mode);
   if (!attached) on_channel_end(session, {ChannelEnd::Kind::kLost, attached.error().message(), {}});
+  // Control only guesses which channel a session has kept. It may be gone by now.
+  TunnelSession* const kept = tunnel_.find(request.id);
+  if (request.mode == wire::AttachMode::kRoam && kept != nullptr) {
+    tell(*kept, DataEvent::Kind::kCarrier);
+  }
 }
 
 void Worker::announce(const std::vector<Prefix>& inside, const Target& target) {
@@ -152,8 +158,7 @@ void Worker::withdraw(SessionId id) {
 
 void Worker::end(SessionId id, EndKind kind, const std::string& reason) {
   TunnelSession* const session = tunnel_.find(id);
-  CstpChannel* const channel = session != nullptr ? session->channel() : nullptr;
-  if (channel == nullptr) {
+  if (session == nullptr || session->channel() == nullptr) {
     DataEvent event{id, 0, DataEvent::Kind::kEnded, reason, {}};
     event.stats.id = id;
     if (session != nullptr) event.stats = stats_of(*session);
@@ -163,10 +168,10 @@ void Worker::end(SessionId id, EndKind kind, const std::string& reason) {
   }
   switch (kind) {
     case EndKind::kKick:
-      channel->disconnect(wire::kReasonUser, reason);
+      session->disconnect(wire::kReasonUser, reason);
       break;
     case EndKind::kClose:
-      channel->close(reason);
+      session->close(reason);
       break;
   }
 }

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "common/tls/block_count.h"
 #include "common/tls/dtls_config_impl.h"
 #include "common/tls/dtls_outbox.h"
 #include "common/tls/mbedtls_peek.h"
@@ -26,11 +27,6 @@ constexpr int kMaxRounds = 64;
 // The alerts (RFC 8446 section 6.2) that tell a client of a wrong key.
 constexpr int kBadRecordMac = 20;
 constexpr int kDecryptError = 51;
-
-// Counter mode: a block for each 16 bytes begun, one for the tag.
-uint64_t blocks_of(size_t plaintext) {
-  return (plaintext + 15) / 16 + 1;
-}
 
 Status check(const DtlsConfig& config, const DtlsSessionOptions& options) {
   if (options.psk.bytes().size() != kDtlsPskSize) {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "common/base/text.h"
+#include "common/tls/block_count.h"
 #include "common/tls/byte_queue.h"
 #include "common/tls/judge.h"
 #include "common/tls/mbedtls_peek.h"
@@ -68,6 +69,8 @@ struct TlsSession::Impl {
   bool inside_record = false;  // the last read() left a part of its record
   uint64_t sent = 0;
   uint64_t received = 0;
+  uint64_t sent_blocks = 0;
+  uint64_t received_blocks = 0;
   // Last, so that it goes first.
   Object<mbedtls_ssl_context, mbedtls_ssl_init, mbedtls_ssl_free> ssl;
 };
@@ -194,6 +197,7 @@ TlsSession::ReadResult TlsSession::read(MutableBytes out) {
     const int ret = mbedtls_ssl_read(impl.ssl.get(), raw(out), out.size());
     if (ret > 0) {
       if (!impl.inside_record) ++impl.received;
+      impl.received_blocks += blocks_of(static_cast<size_t>(ret));
       impl.inside_record = mbedtls_ssl_get_bytes_avail(impl.ssl.get()) != 0;
       return {Io::kOk, static_cast<size_t>(ret)};
     }
@@ -215,6 +219,7 @@ TlsSession::Io TlsSession::write(Bytes plaintext) {
     const int ret = mbedtls_ssl_write(impl_->ssl.get(), raw(plaintext), plaintext.size());
     if (ret <= 0) return impl_->fail_with(ret);
     ++impl_->sent;
+    impl_->sent_blocks += blocks_of(static_cast<size_t>(ret));
     plaintext = plaintext.subspan(static_cast<size_t>(ret));
   }
   return Io::kOk;
@@ -264,6 +269,12 @@ uint64_t TlsSession::records_sent() const {
 }
 uint64_t TlsSession::records_received() const {
   return impl_->received;
+}
+uint64_t TlsSession::blocks_sent() const {
+  return impl_->sent_blocks;
+}
+uint64_t TlsSession::blocks_received() const {
+  return impl_->received_blocks;
 }
 const std::string& TlsSession::server_name() const {
   return impl_->server_name;

@@ -94,9 +94,12 @@ class TlsSession {
   [[nodiscard]] std::string_view version() const;
   // "TLS1-3-AES-128-GCM-SHA256"; empty before the handshake is over.
   [[nodiscard]] std::string_view cipher() const;
-  // Records with application data, for the key's lifetime.
+  // Records with application data and the blocks of the cipher that they took (a record that is
+  // read in parts counts a few more), for the key's lifetime. Each direction has its own key.
   [[nodiscard]] uint64_t records_sent() const;
   [[nodiscard]] uint64_t records_received() const;
+  [[nodiscard]] uint64_t blocks_sent() const;
+  [[nodiscard]] uint64_t blocks_received() const;
   // What the peer presented, leaf first; empty if nothing. A copy, for recheck().
   [[nodiscard]] std::vector<std::vector<std::byte>> peer_chain_der() const;
   [[nodiscard]] const std::string& server_name() const;

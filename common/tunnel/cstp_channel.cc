@@ -74,22 +74,44 @@ CstpChannel::~CstpChannel() {
   poll_.stop();
 }
 
-Status CstpChannel::start(Bytes leftover) {
+Status CstpChannel::start(Bytes leftover, Begin begin) {
   const int one = 1;
   // Without this the last record of a batch would wait for an acknowledgement (RFC 896). Both
   // options are advice: a socket that refuses them (a test's socket pair) still carries frames.
   (void)setsockopt(socket_.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   (void)setsockopt(socket_.get(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &kNotSentLowat,
                    sizeof kNotSentLowat);
-  auto watched =
-      poll_.start([this](unsigned ready, int error) { on_ready(ready, error); }, loop::kReadable);
+  held_ = begin == Begin::kHeld;
+  auto watched = poll_.start([this](unsigned ready, int error) { on_ready(ready, error); },
+                             held_ ? 0 : loop::kReadable);
   if (!watched) return watched;
   assert(tls_->unconsumed_input().empty());
-  if (!leftover.empty() && !take_stream(leftover)) return {};
+  if (held_) {
+    leftover_.assign(leftover.begin(), leftover.end());
+  } else {
+    take_leftover(leftover);
+  }
+  return {};
+}
+
+void CstpChannel::resume() {
+  if (!std::exchange(held_, false) || state_ == State::kEnded) return;
+  liveness_.received(loop_.now());
+  update_interest();
+  const std::vector<std::byte> leftover = std::exchange(leftover_, {});
+  take_leftover(leftover);
+}
+
+// The channel may be gone afterwards.
+void CstpChannel::take_leftover(Bytes leftover) {
+  if (!leftover.empty() && !take_stream(leftover)) return;
   deliver();
   reader_.park();
   flush();
-  return {};
+}
+
+void CstpChannel::update_interest() {
+  poll_.set_interest((held_ ? 0U : loop::kReadable) | (blocked_ ? loop::kWritable : 0U));
 }
 
 // ---- sending ------------------------------------------------------------------------------------
@@ -221,7 +243,7 @@ void CstpChannel::flush() {
     }
     if (written < 0 || static_cast<size_t>(written) < output.size()) {
       blocked_ = true;
-      poll_.set_interest(loop::kReadable | loop::kWritable);
+      update_interest();
       break;
     }
   }
@@ -248,7 +270,8 @@ void CstpChannel::fail_later(std::string text) {
 void CstpChannel::on_ready(unsigned ready, int error) {
   if (error != 0) {
     // What came before the error still counts: a DISCONNECT frame may be among it.
-    if (receive())
+    // A held channel must not: it is the other connection's turn.
+    if (held_ || receive())
       end(ChannelEnd::Kind::kLost,
           fail_errno(ErrorCode::kNetwork, error, "connection lost").message());
     return;
@@ -258,7 +281,7 @@ void CstpChannel::on_ready(unsigned ready, int error) {
     flush();
     // Only now: while the peer is slow, every turn ends blocked again, and a change costs two
     // calls.
-    if (!blocked_) poll_.set_interest(loop::kReadable);
+    if (!blocked_) update_interest();
   }
   if ((ready & loop::kReadable) != 0 && !receive()) return;
   flush();
@@ -421,6 +444,7 @@ void CstpChannel::tick() {
     if (now >= closing_deadline_) end(ChannelEnd::Kind::kClosed, closing_text_);
     return;
   }
+  if (held_) return;
   switch (liveness_.due(now)) {
     case Liveness::Action::kNone:
       return;
@@ -452,6 +476,10 @@ void CstpChannel::send_switch() {
   if (state_ != State::kOpen || switched_) return;
   switch_due_ = true;
   flush();
+}
+
+bool CstpChannel::switch_sent() const {
+  return switched_ && sealed_bytes() == 0;
 }
 
 void CstpChannel::close(std::string_view text) {

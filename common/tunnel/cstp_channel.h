@@ -68,8 +68,13 @@ class CstpChannel final : public Channel {
   ~CstpChannel() override;
 
   // Begins to listen. `leftover`: decrypted bytes that followed the CONNECT exchange. The observer
-  // may hear of packets or of the end before this returns.
-  Status start(Bytes leftover);
+  // may hear of packets or of the end before this returns. A held channel sends, but takes nothing
+  // from the peer until resume(): what comes waits in the kernel, and the peer's silence counts for
+  // nothing.
+  enum class Begin : uint8_t { kAtOnce, kHeld };
+  Status start(Bytes leftover, Begin begin = Begin::kAtOnce);
+  // Does nothing unless held. The observer may hear of packets or of the end before this returns.
+  void resume();
 
   void add(MutableBytes packet) override;
   void add_superpacket(const net::VnetHeader& header, MutableBytes packet) override;
@@ -84,6 +89,10 @@ class CstpChannel final : public Channel {
   // Sends a SWITCH frame behind everything that was added; what is added later is dropped and
   // counted. REQUIRES: options.features.rekey.
   void send_switch();
+  // The SWITCH frame, and so everything before it, has been handed to the kernel.
+  [[nodiscard]] bool switch_sent() const;
+  // A SWITCH frame has come, and everything before it was delivered.
+  [[nodiscard]] bool peer_switched() const { return peer_switched_; }
   // Closes without a DISCONNECT frame: "come back". on_channel_end (kClosed) follows as above.
   void close(std::string_view text);
 
@@ -94,6 +103,8 @@ class CstpChannel final : public Channel {
   enum class State { kOpen, kClosing, kEnded };
 
   void on_ready(unsigned ready, int error);
+  void update_interest();
+  void take_leftover(Bytes leftover);
   // Each of these returns false once the channel has ended (and may be gone).
   bool receive();
   bool take_records();
@@ -148,8 +159,10 @@ class CstpChannel final : public Channel {
   bool switch_due_ = false;  // SWITCH follows when the queue is empty
   bool switched_ = false;    // and no more packets after it
   bool peer_switched_ = false;
-  bool blocked_ = false;      // the socket took less than offered; waiting for writability
-  bool half_closed_ = false;  // our sending side is shut down
+  bool held_ = false;                // nothing is taken from the peer
+  std::vector<std::byte> leftover_;  // of start(), while held
+  bool blocked_ = false;             // the socket took less than offered; waiting for writability
+  bool half_closed_ = false;         // our sending side is shut down
   std::string closing_text_;
   TimePoint closing_deadline_{};
 };

@@ -111,6 +111,18 @@ Status DtlsChannel::dial() {
   return {};
 }
 
+void DtlsChannel::renew(DtlsOptions options) {
+  assert(options.server.has_value() == options_.server.has_value());
+  drop(next_);
+  failed_.reset();
+  if (front_ != nullptr) front_->withdraw(options_.app_id, *this);
+  const bool other_link = options.ceiling != options_.ceiling;
+  options_ = std::move(options);
+  if (front_ != nullptr) front_->expect(options_.app_id, *this);
+  if (prober_ && other_link) prober_->path_changed(options_.ceiling, loop_.now());
+  update_max_packet();
+}
+
 void DtlsChannel::accept(UdpPort& port, const net::UdpPath& path, Bytes hello) {
   const auto parsed = tls::parse_client_hello(hello);
   assert(parsed);

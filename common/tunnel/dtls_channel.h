@@ -90,6 +90,10 @@ class DtlsChannel final : public Channel, private UdpPort::Sink {
   // given up. Errors: no socket.
   Status dial();
 
+  // Later handshakes are keyed and named (App-ID) by these options; one that is under way is given
+  // up, the association in use stays. REQUIRES: the same role.
+  void renew(DtlsOptions options);
+
   // Server, called by the front: a ClientHello that has proved its address and shows our App-ID.
   void accept(UdpPort& port, const net::UdpPath& path, Bytes hello);
   // Datagrams for one of our associations; packets are delivered by deliver().

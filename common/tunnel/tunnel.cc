@@ -7,6 +7,7 @@
 #include "common/net/gso_split.h"
 #include "common/net/ip_packet.h"
 #include "common/net/vnet_header.h"
+#include "common/tunnel/key_life.h"
 #include "common/tunnel/path_mtu.h"
 
 namespace culvert::tunnel {
@@ -27,9 +28,8 @@ constexpr size_t kTurnBytes = 512U << 10;
 constexpr Duration kTick = std::chrono::milliseconds(500);
 // Due times of UDP channels closer together than this are dealt with in one go.
 constexpr Duration kUdpGranularity = std::chrono::milliseconds(10);
-// Blocks of 16 bytes in both directions together, after which an association gets new keys: AES-GCM
-// has limits, and this is 137 GB.
-constexpr uint64_t kBlocksPerKey = uint64_t{1} << 33;
+// A peer that does not drain its connection cannot keep it for ever.
+constexpr Duration kDrainTime = std::chrono::seconds(10);
 
 net::PacketBatch batch_for(const net::TunDevice& tun) {
   if (tun.has_vnet_header()) return {kSuperpacketBatch, kMaxSuperpacket, kBatchHeadroom};
@@ -107,7 +107,7 @@ bool TunnelSession::admits(Bytes packet) {
 }
 
 void TunnelSession::on_packets(Channel& channel, net::PacketBatch& batch) {
-  if (&channel == channel_.get()) note_tls_data();
+  if (&channel != dtls_.get()) note_tls_data();
   tunnel_.write_inside(batch, *this);
 }
 
@@ -132,9 +132,54 @@ void TunnelSession::on_alive(Channel& channel) {
 void TunnelSession::on_channel_end(Channel& channel, const ChannelEnd& end) {
   // Gone before the observer hears of it, so that it may attach a new one or remove the session;
   // destroyed after everything else, because the caller is a function of the channel.
-  const std::unique_ptr<CstpChannel> ended = std::move(channel_);
-  (void)channel;
+  const bool is_old = &channel == old_.get();
+  const std::unique_ptr<CstpChannel> ended = std::move(is_old ? old_ : channel_);
+  if (is_old) {
+    tunnel_.settle_soon(*this);
+    if (end.kind != ChannelEnd::Kind::kPeerEnded) return;
+  } else {
+    old_.reset();  // the peer has moved to the one that has ended
+  }
   tunnel_.observer_.on_channel_end(*this, end);
+}
+
+// ---- two TLS connections ------------------------------------------------------------------------
+
+void TunnelSession::disconnect(uint8_t code, std::string_view text) {
+  if (old_ != nullptr) old_->disconnect(code, text);
+  if (channel_ != nullptr) channel_->disconnect(code, text);
+}
+
+void TunnelSession::close(std::string_view text) {
+  if (old_ != nullptr) old_->close(text);
+  if (channel_ != nullptr) channel_->close(text);
+}
+
+// The present connection becomes the old one; with it, whatever was old before.
+void TunnelSession::retire_channel(TimePoint now) {
+  old_ = std::move(channel_);
+  if (old_ == nullptr) return;
+  old_until_ = now + kDrainTime;
+  old_->send_switch();
+  tunnel_.settle_soon(*this);
+}
+
+bool TunnelSession::waits_for_old() const {
+  return old_ != nullptr && !old_->peer_switched();
+}
+
+// Its receiver is in the middle of its frames, in memory that is shared: later.
+void TunnelSession::on_switch(Channel& /*channel*/) {
+  tunnel_.settle_soon(*this);
+}
+
+// The session may be gone afterwards.
+void TunnelSession::settle(TimePoint now) {
+  if (old_ != nullptr && now >= old_until_) old_.reset();
+  const bool drained = old_ != nullptr && old_->peer_switched() && old_->switch_sent();
+  // In order, and not by destroying it: the kernel would forget what is still to be sent.
+  if (drained && spec_.client) old_->close({});
+  if (channel_ != nullptr && !waits_for_old()) channel_->resume();
 }
 
 // ---- the UDP channel ----------------------------------------------------------------------------
@@ -152,6 +197,14 @@ void TunnelSession::start_udp(std::unique_ptr<DtlsChannel> channel, const UdpSpe
   if (dtls_ == nullptr) return;
   choice_.emplace(udp.choice, tunnel_.loop_.now());
   choice_->dtls_unusable(tunnel_.loop_.now());  // until it is known what the path takes
+}
+
+// The association in use goes on; the next handshake is another one's.
+void TunnelSession::renew_udp(DtlsOptions options, const UdpSpec& udp) {
+  inner_ipv6_ = udp.inner_ipv6;
+  rekey_ = udp.rekey;
+  udp_failure_.clear();
+  dtls_->renew(std::move(options));
 }
 
 void TunnelSession::on_dtls_up(DtlsChannel& /*channel*/) {
@@ -243,10 +296,9 @@ void TunnelSession::tick_udp(TimePoint now) {
 // A new handshake beside the old association, from a new port (client).
 void TunnelSession::renew_keys(TimePoint now) {
   if (!dials_ || !dtls_->up() || dtls_->handshaking()) return;
-  const tls::DtlsSession& keys = dtls_->dtls();
-  const bool worn = keys.blocks_sent() + keys.blocks_received() >= kBlocksPerKey;
-  const bool old = rekey_ > Duration{} && now >= keys_since_ + rekey_;
-  if (!worn && !old) return;
+  KeyLimits limits;
+  limits.age = rekey_ > Duration{} ? rekey_ : Duration::max();
+  if (!worn(use_of(dtls_->dtls(), now - keys_since_), limits)) return;
   keys_since_ = now;
   dial();
 }
@@ -279,7 +331,8 @@ Tunnel::Tunnel(loop::Loop& loop, net::TunDevice tun, Router& router, TunnelObser
       outbound_(batch_for(tun_)),
       owners_(outbound_.capacity()),
       next_(outbound_.capacity()),
-      merger_(kMaxDelivery, {.udp = tun_.offloads().udp}) {
+      merger_(kMaxDelivery, {.udp = tun_.offloads().udp}),
+      settler_(loop, [this] { settle(); }) {
   admitted_.reserve(kMaxDelivery);
   group_.reserve(outbound_.capacity());
 }
@@ -455,42 +508,73 @@ TunnelSession& Tunnel::open(SessionSpec spec) {
 }
 
 Status Tunnel::attach(SessionId id, UniqueFd socket, std::unique_ptr<tls::TlsSession> tls,
-                      Bytes leftover, std::optional<UdpSpec> udp) {
+                      Bytes leftover, std::optional<UdpSpec> udp, wire::AttachMode mode) {
+  using wire::AttachMode;
   TunnelSession& session = *sessions_.at(id);
   ChannelObserver& observer = session;  // a private base: only a friend may say so
-  session.start_udp(nullptr, {});
-  if (udp) {
-    auto channel = make_dtls(session, *tls, *udp);
-    session.start_udp(std::move(channel), *udp);
+  session.old_.reset();
+  if (mode == AttachMode::kRekey) {
+    session.retire_channel(loop_.now());
+  } else {
+    session.channel_.reset();
   }
+  if (mode != AttachMode::kRoam) attach_udp(session, *tls, std::move(udp), mode);
   session.channel_ =
       std::make_unique<CstpChannel>(loop_, scratch_, std::move(socket), std::move(tls),
                                     session.spec_.cstp, observer, session.counters_);
-  if (session.dtls_ != nullptr) {
+  if (mode != AttachMode::kNone && session.dtls_ != nullptr) session.judge_path();  // of a new MTU
+  if (mode != AttachMode::kRoam && session.dtls_ != nullptr) {
     if (session.dials_) {
       session.dial();
     } else {
       front_->catch_up(session.dtls_->app_id());
     }
   }
-  return session.channel_->start(leftover);
+  const bool waits = session.waits_for_old();
+  return session.channel_->start(leftover,
+                                 waits ? CstpChannel::Begin::kHeld : CstpChannel::Begin::kAtOnce);
 }
 
-std::unique_ptr<DtlsChannel> Tunnel::make_dtls(TunnelSession& session, tls::TlsSession& tls,
-                                               UdpSpec& udp) {
+// A UDP channel with the key of the given connection, or new keys for the one that there is.
+void Tunnel::attach_udp(TunnelSession& session, tls::TlsSession& tls, std::optional<UdpSpec> udp,
+                        wire::AttachMode mode) {
   Secret key(tls::kDtlsPskSize);
-  if (const Status exported = tls.export_key(tls::kDtlsPskLabel, key.bytes()); !exported) {
-    log::warning("tunnel", "no UDP channel",
-                 {{"session", session.id().value()}, {"why", exported.error().message()}});
-    return nullptr;
+  if (udp) {
+    if (const Status exported = tls.export_key(tls::kDtlsPskLabel, key.bytes()); !exported) {
+      log::warning("tunnel", "no UDP channel",
+                   {{"session", session.id().value()}, {"why", exported.error().message()}});
+      udp.reset();
+    }
   }
-  DtlsOptions options = std::move(udp.dtls);
-  udp.dtls.server = options.server;
+  const bool stays = mode == wire::AttachMode::kRekey && session.dtls_ != nullptr && udp &&
+                     session.dials_ == udp->dtls.server.has_value();
+  if (!stays) session.start_udp(nullptr, {});
+  if (!udp) return;
+  DtlsOptions options = std::move(udp->dtls);
+  udp->dtls.server = options.server;
   options.psk = std::move(key);
+  if (stays) return session.renew_udp(std::move(options), *udp);
   DtlsObserver& observer = session;
-  return std::make_unique<DtlsChannel>(loop_, dtls_scratch(), sys_,
-                                       options.server ? nullptr : front_.get(), std::move(options),
-                                       observer, session.counters_);
+  session.start_udp(std::make_unique<DtlsChannel>(loop_, dtls_scratch(), sys_,
+                                                  options.server ? nullptr : front_.get(),
+                                                  std::move(options), observer, session.counters_),
+                    *udp);
+}
+
+void Tunnel::settle_soon(TunnelSession& session) {
+  settling_.push_back(session.id());
+  settler_.arm();
+}
+
+void Tunnel::settle() {
+  const std::vector<SessionId> due = std::exchange(settling_, {});
+  for (const SessionId id : due) {
+    // One that was held itself when the next one came is old now, and waits for nobody.
+    TunnelSession* session = find(id);
+    if (session != nullptr && session->old_ != nullptr) session->old_->resume();
+    session = find(id);
+    if (session != nullptr) session->settle(loop_.now());
+  }
 }
 
 void Tunnel::remove(SessionId id) {
@@ -508,7 +592,13 @@ void Tunnel::tick() {
   for (const auto& entry : sessions_)
     ticking_.push_back(entry.first);
   for (const SessionId id : ticking_) {
-    TunnelSession* const session = find(id);
+    TunnelSession* session = find(id);
+    if (session != nullptr && session->old_ != nullptr) {
+      session->old_->tick();
+      session = find(id);
+      if (session != nullptr) session->settle(loop_.now());
+      session = find(id);
+    }
     if (session != nullptr && session->channel_ != nullptr) session->channel_->tick();
   }
 }

@@ -5,6 +5,8 @@
 //   TUN ◄─ write_batch ── source check ◄──────────── session ◄┴─ TLS ◄─── peer
 //
 // TLS is always there; which of the two carries a session's packets is its CarrierChoice's to say.
+// While its keys are renewed a session has two TLS connections: packets leave by the new one, and
+// those that come are taken from the old one until it is drained (culvert-protocol(7)).
 //
 // Server and client use the same code; they differ in the Router (a route table, or the one session
 // there is) and in the source check (the session's addresses, or none).
@@ -17,6 +19,7 @@
 
 #include "common/base/address.h"
 #include "common/base/strong.h"
+#include "common/loop/deferred.h"
 #include "common/loop/loop.h"
 #include "common/loop/poll.h"
 #include "common/loop/timer.h"
@@ -30,6 +33,7 @@
 #include "common/tunnel/dtls_channel.h"
 #include "common/tunnel/dtls_front.h"
 #include "common/tunnel/stats.h"
+#include "common/wire/culvert_features.h"
 
 namespace culvert::tunnel {
 
@@ -47,8 +51,8 @@ class Router {
 class TunnelObserver {
  public:
   virtual ~TunnelObserver() = default;
-  // The session's channel is gone (it was not replaced). The session itself stays until remove(),
-  // which may be called from here.
+  // The session's channel is gone (it was not replaced), or the peer has ended the session on the
+  // one that it had before. The session itself stays until remove(), which may be called from here.
   virtual void on_channel_end(TunnelSession& session, const ChannelEnd& end) = 0;
   // A DPD answer came over TLS.
   virtual void on_alive(TunnelSession& /*session*/) {}
@@ -68,6 +72,8 @@ struct SessionSpec {
   CstpOptions cstp;
   // What CONNECT granted: the largest packet that the kernel hands us for this session.
   Mtu mtu{1500};
+  // We are the side that closes an old connection when it is drained.
+  bool client = false;
 };
 
 // The UDP channel of a connection.
@@ -89,6 +95,8 @@ class TunnelSession final : private DtlsObserver {
   [[nodiscard]] const SessionSpec& spec() const { return spec_; }
   // nullptr when there is none.
   [[nodiscard]] CstpChannel* channel() { return channel_.get(); }
+  // The connection before that one is still to be drained.
+  [[nodiscard]] bool draining() const { return old_ != nullptr; }
   [[nodiscard]] DtlsChannel* dtls() { return dtls_.get(); }
   // Nothing without a UDP channel.
   [[nodiscard]] const std::optional<CarrierChoice>& choice() const { return choice_; }
@@ -106,6 +114,9 @@ class TunnelSession final : private DtlsObserver {
   void add_superpacket(const net::VnetHeader& header, MutableBytes packet);
   void flush_datagrams();
   void flush_stream();
+  // As CstpChannel's, on every connection that there is; the end is reported once.
+  void disconnect(uint8_t code, std::string_view text);
+  void close(std::string_view text);
 
  private:
   friend class Tunnel;
@@ -115,6 +126,7 @@ class TunnelSession final : private DtlsObserver {
   void on_superpacket(Channel& channel, const net::VnetHeader& header,
                       MutableBytes packet) override;
   void on_alive(Channel& channel) override;
+  void on_switch(Channel& channel) override;
   void on_channel_end(Channel& channel, const ChannelEnd& end) override;
   void on_dtls_up(DtlsChannel& channel) override;
   void on_dtls_received(DtlsChannel& channel) override;
@@ -123,7 +135,12 @@ class TunnelSession final : private DtlsObserver {
   void on_due_changed(DtlsChannel& channel) override;
   [[nodiscard]] bool admits(Bytes packet);
 
+  void retire_channel(TimePoint now);
+  [[nodiscard]] bool waits_for_old() const;
+  void settle(TimePoint now);
+
   void start_udp(std::unique_ptr<DtlsChannel> channel, const UdpSpec& udp);
+  void renew_udp(DtlsOptions options, const UdpSpec& udp);
   void tick_udp(TimePoint now);
   void dial();
   void renew_keys(TimePoint now);
@@ -136,6 +153,8 @@ class TunnelSession final : private DtlsObserver {
   SessionSpec spec_;
   Counters counters_;
   std::unique_ptr<CstpChannel> channel_;
+  std::unique_ptr<CstpChannel> old_;  // the one before, until it is drained
+  TimePoint old_until_{};             // or its time is over
   std::unique_ptr<DtlsChannel> dtls_;
   std::optional<CarrierChoice> choice_;
   bool dials_ = false;       // client: we begin the handshakes
@@ -169,11 +188,16 @@ class Tunnel {
   // The session of this id, made or brought up to date. No channel yet, or still the old one.
   TunnelSession& open(SessionSpec spec);
   // Gives an open session a channel over the given connection, and one over UDP beside it, keyed
-  // from it; those that it had are closed without a word. The observer may be called before this
-  // returns. A UDP channel that cannot be had is logged and done without.
-  // REQUIRES: open() was called for `id`; serve_udp() if `udp` is a server's.
+  // from it. The observer may be called before this returns. A UDP channel that cannot be had is
+  // logged and done without. What becomes of the channels that the session had:
+  //  - kNone: they are closed without a word;
+  //  - kRekey: TLS is drained before anything is taken from the new connection, for ten seconds at
+  //    most; the UDP association stays until a handshake with the new key has replaced it;
+  //  - kRoam: TLS is closed without a word, UDP stays as it is and `udp` is not looked at.
+  // REQUIRES: open() was called for `id`; serve_udp() if `udp` is a server's; kRekey: it was
+  // negotiated on both connections.
   Status attach(SessionId id, UniqueFd socket, std::unique_ptr<tls::TlsSession> tls, Bytes leftover,
-                std::optional<UdpSpec> udp = {});
+                std::optional<UdpSpec> udp = {}, wire::AttachMode mode = wire::AttachMode::kNone);
   // Forgets the session and closes its channel at once.
   void remove(SessionId id);
   // nullptr if there is none.
@@ -210,8 +234,10 @@ class Tunnel {
   void schedule_udp(TimePoint due);
   void tick_udp();
   [[nodiscard]] DtlsScratch& dtls_scratch();
-  [[nodiscard]] std::unique_ptr<DtlsChannel> make_dtls(TunnelSession& session, tls::TlsSession& tls,
-                                                       UdpSpec& udp);
+  void attach_udp(TunnelSession& session, tls::TlsSession& tls, std::optional<UdpSpec> udp,
+                  wire::AttachMode mode);
+  void settle_soon(TunnelSession& session);
+  void settle();
 
   loop::Loop& loop_;
   net::TunDevice tun_;
@@ -234,7 +260,9 @@ class Tunnel {
   net::GroMerger merger_;
   std::unordered_map<SessionId, std::unique_ptr<TunnelSession>> sessions_;
   std::vector<SessionId> ticking_;      // scratch of tick()
+  std::vector<SessionId> settling_;     // whose old connection has come to something
   TunnelSession* handed_to_ = nullptr;  // of the hand_in() before
+  loop::Deferred settler_;
 };
 
 }  // namespace culvert::tunnel

@@ -75,7 +75,7 @@ class Ocserv:
     INSIDE4, INSIDE6 = "10.77.0.1", "fd77::1"
 
     def __init__(self, host, ca, issued, crl=None, extra="", tls="NORMAL:-VERS-ALL:+VERS-TLS1.3",
-                 port=443):
+                 port=443, rekey=172800):
         self.host = host
         self.dir = host.dir / "ocserv"
         self.dir.mkdir(exist_ok=True)
@@ -107,7 +107,7 @@ try-mtu-discovery = false
 tls-priorities = "{tls}"
 auth-timeout = 40
 cookie-timeout = 60
-rekey-time = 172800
+rekey-time = {rekey}
 rekey-method = new-tunnel
 predictable-ips = true
 default-domain = example.com

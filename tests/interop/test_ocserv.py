@@ -111,6 +111,19 @@ def test_a_restarted_ocserv_is_found_again(client, start_ocserv):
     client.host.ping(Ocserv.INSIDE4)
 
 
+def test_keys_are_renewed_when_ocserv_says_so(wire, client, start_ocserv):
+    """It knows one way: to come again with the cookie."""
+    start_ocserv(rekey=12)
+    client.connect()
+    before = inside_addresses(client)
+    wait_until(lambda: (s := client.status())["reconnects"] >= 1 and s["state"] == "up",
+               "another connection", 30)
+    assert inside_addresses(client) == before
+    status = client.status()
+    assert status["rekeys"] == 0 and status["last_error"] is None, status
+    client.host.ping(Ocserv.INSIDE4)
+
+
 def test_a_revoked_certificate_is_refused_with_code_3(world, client, ca, start_ocserv):
     ca.revoke(client.issued)
     ca.crl()

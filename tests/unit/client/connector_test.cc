@@ -36,6 +36,10 @@ struct Describe {
   std::string operator()(const action::Attach& a) const { return "attach " + a.cookie; }
   std::string operator()(const action::Configure&) const { return "configure"; }
   std::string operator()(const action::Probe&) const { return "probe"; }
+  std::string operator()(const action::Renew& a) const {
+    return std::string(wire::name_of(a.mode)) + " " + a.endpoint.to_string() + " " + a.cookie;
+  }
+  std::string operator()(const action::DropRenewal&) const { return "drop renewal"; }
   std::string operator()(const action::StartTimer&) const { return {}; }
   std::string operator()(const action::StopTimer&) const { return {}; }
   std::string operator()(const action::DropTransport&) const { return "drop"; }
@@ -269,12 +273,104 @@ TEST(Connector, AStopIsASuccessFromEveryStateAndHappensOnce) {
 TEST(Connector, LateAnswersAreIgnored) {
   Rig rig;
   rig.come_up();
-  for (const Event& event :
-       std::vector<Event>{event::Start{}, event::Resolved{{kSecond}}, event::Connected{},
-                          event::Secured{}, event::LoggedIn{"x", true}, event::Attached{},
-                          event::Configured{}, event::Alive{}, event::Tick{}, event::Undone{}})
+  for (const Event& event : std::vector<Event>{
+           event::Start{}, event::Resolved{{kSecond}}, event::Connected{}, event::Secured{},
+           event::LoggedIn{"x", true}, event::Attached{}, event::Configured{}, event::Alive{},
+           event::Tick{}, event::Undone{}, event::Renewed{}, event::RenewalFailed{network()}})
     EXPECT_EQ(rig.step(event), "") << name_of(event);
   EXPECT_EQ(rig.connector.state(), State::kUp);
+}
+
+// ---- renewal ------------------------------------------------------------------------------------
+
+using wire::AttachMode;
+
+TEST(ConnectorRenewal, HappensBesideATunnelThatIsUp) {
+  Rig rig;
+  EXPECT_EQ(rig.step(event::Renew{AttachMode::kRekey}), "") << "not up";
+  rig.come_up();
+  EXPECT_EQ(rig.step(event::Renew{AttachMode::kRekey}), "rekey 192.0.2.1:443 cookie");
+  EXPECT_EQ(rig.step(event::Renew{AttachMode::kRekey}), "") << "under way already";
+  EXPECT_EQ(rig.connector.renewing(), AttachMode::kRekey);
+  EXPECT_EQ(rig.connector.state(), State::kUp);
+  EXPECT_EQ(rig.step(event::Renewed{}), "");
+  EXPECT_EQ(rig.connector.renewing(), AttachMode::kNone);
+  EXPECT_EQ(rig.step(event::Renew{AttachMode::kRoam}), "roam 192.0.2.1:443 cookie");
+}
+
+TEST(ConnectorRenewal, IsTriedAgainWithGrowingPausesAsLongAsPacketsPass) {
+  Rig rig;
+  rig.come_up();
+  (void)rig.step(event::Renew{AttachMode::kRoam});
+  std::vector<int64_t> waits;
+  for (int i = 0; i < 7; ++i) {
+    EXPECT_EQ(rig.step(event::RenewalFailed{network()}), "drop renewal");
+    EXPECT_EQ(rig.step(event::RenewalFailed{network()}), "") << "once";
+    waits.push_back((rig.deadline - rig.now) / 1s);
+    EXPECT_EQ(rig.tick(), "roam 192.0.2.1:443 cookie");
+  }
+  EXPECT_EQ(waits, (std::vector<int64_t>{1, 2, 4, 8, 16, 30, 30}));
+  EXPECT_EQ(rig.connector.state(), State::kUp);
+  EXPECT_TRUE(rig.connector.last_error());
+  (void)rig.step(event::Renewed{});
+  EXPECT_FALSE(rig.connector.last_error());
+  EXPECT_EQ(rig.step(event::Tick{}), "");
+}
+
+TEST(ConnectorRenewal, SilenceIsAFailure) {
+  Rig rig;
+  rig.come_up();
+  (void)rig.step(event::Renew{AttachMode::kRekey});
+  EXPECT_EQ(rig.tick(), "drop renewal");
+  EXPECT_EQ(rig.tick(), "rekey 192.0.2.1:443 cookie");
+}
+
+TEST(ConnectorRenewal, RoamingIsMoreUrgentThanNewKeys) {
+  Rig rig;
+  rig.come_up();
+  (void)rig.step(event::Renew{AttachMode::kRekey});
+  EXPECT_EQ(rig.step(event::Renew{AttachMode::kRoam}), "roam 192.0.2.1:443 cookie");
+  EXPECT_EQ(rig.step(event::Renew{AttachMode::kRekey}), "");
+  EXPECT_EQ(rig.connector.renewing(), AttachMode::kRoam);
+}
+
+TEST(ConnectorRenewal, IsGivenUpWhenPacketsPassNoMore) {
+  Rig rig;
+  rig.come_up();
+  rig.now += 1min;
+  (void)rig.step(event::Renew{AttachMode::kRoam});
+  EXPECT_EQ(rig.step(event::Failed{network(), true}), "drop, connect 192.0.2.1:443");
+  EXPECT_EQ(rig.step(event::RenewalFailed{network()}), "") << "a late answer";
+  EXPECT_EQ(rig.step(event::Renewed{}), "");
+  (void)rig.step(event::Connected{});
+  EXPECT_EQ(rig.step(event::Secured{}), "attach cookie");
+}
+
+TEST(ConnectorRenewal, ARefusedCookieLeadsToALogin) {
+  Rig rig;
+  rig.come_up();
+  (void)rig.step(event::Renew{AttachMode::kRekey});
+  EXPECT_EQ(rig.step(event::RenewalFailed{refused(), true}), "drop, connect 192.0.2.1:443");
+  (void)rig.step(event::Connected{});
+  EXPECT_EQ(rig.step(event::Secured{}), "log in");
+}
+
+TEST(ConnectorRenewal, AStockServersConnectionIsReplacedByTheCookie) {
+  Rig rig;
+  rig.come_up();
+  EXPECT_EQ(rig.step(event::Renew{AttachMode::kNone}), "drop, connect 192.0.2.1:443");
+  (void)rig.step(event::Connected{});
+  EXPECT_EQ(rig.step(event::Secured{}), "attach cookie");
+}
+
+TEST(ConnectorRenewal, AStopEndsItToo) {
+  Rig rig;
+  rig.come_up();
+  (void)rig.step(event::Renew{AttachMode::kRoam});
+  EXPECT_EQ(rig.step(event::Stop{}), "undo");
+  EXPECT_EQ(rig.step(event::Tick{}), "");
+  EXPECT_EQ(rig.step(event::RenewalFailed{network()}), "");
+  EXPECT_EQ(rig.step(event::Undone{}), "finish");
 }
 
 TEST(Connector, ATunnelThatCarriesNothingIsAFailedAttempt) {

@@ -93,7 +93,7 @@ TEST(Attach, TakesOnlyWhatWasOfferedToo) {
                               {{"X-CSTP-Address", "10.7.0.2"},
                                {"X-CSTP-MTU", "1400"},
                                {"X-Culvert-Version", "1"},
-                               {"X-Culvert-Features", "rekey packed superpacket"},
+                               {"X-Culvert-Features", "nonsense packed superpacket"},
                                {"X-Culvert-Attach", "rekey"}},
                               {},
                               true,
@@ -101,7 +101,17 @@ TEST(Attach, TakesOnlyWhatWasOfferedToo) {
   const auto params = judge_attach(response);
   ASSERT_TRUE(params);
   EXPECT_EQ(wire::write_features(params->features), "superpacket packed");
-  EXPECT_EQ(params->attach, wire::AttachMode::kNone);
+  EXPECT_EQ(params->attach, wire::AttachMode::kNone) << "the feature was not granted";
+}
+
+TEST(Attach, AsksForWhatItIsTold) {
+  const auto asked = [](wire::AttachMode mode) {
+    const auto request = attach_request({}, {.cookie = "c", .attach = mode});
+    return std::string(request.find("X-Culvert-Attach").value_or(""));
+  };
+  EXPECT_EQ(asked(wire::AttachMode::kRekey), "rekey");
+  EXPECT_EQ(asked(wire::AttachMode::kRoam), "roam");
+  EXPECT_EQ(asked(wire::AttachMode::kNone), "");
 }
 
 }  // namespace

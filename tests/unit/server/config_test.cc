@@ -57,6 +57,7 @@ TEST(ServerConfig, MinimalFileGetsTheDefaults) {
   EXPECT_TRUE(config->network.routes.empty());
   EXPECT_EQ(config->session.dpd, seconds(15));
   EXPECT_EQ(config->session.idle_timeout, seconds(3600));
+  EXPECT_EQ(config->session.rekey_time, seconds(86400));
   EXPECT_EQ(config->session.cookie_timeout, seconds(300));
   EXPECT_EQ(config->session.max_per_user, 2u);
   EXPECT_EQ(config->profile.address, "vpn.example.com");
@@ -93,6 +94,7 @@ routes = ["10.20.0.0/16"]
 dpd = "1m"
 keepalive = "30s"
 idle_timeout = "0s"
+rekey_time = "10m"
 cookie_timeout = "1h"
 max_per_user = 5
 [workers]

@@ -253,6 +253,202 @@ TEST_F(SessionManagerTest, AbandonedGrantLeavesTheSessionToItsCookie) {
   EXPECT_TRUE(connect("alice", alice.cookie).grant);
 }
 
+// ---- gentle attaches ----------------------------------------------------------------------------
+
+class GentleAttachTest : public SessionManagerTest {
+ protected:
+  void SetUp() override {
+    auto made = SessionManager::create({.system = system_,
+                                        .carrier = carrier_,
+                                        .device = "tun9",
+                                        .udp_port = 443,
+                                        .now = [this] { return now_; }},
+                                       rules());
+    ASSERT_TRUE(made);
+    manager_ = std::move(*made);
+    alice_ = login("alice");
+    const auto granted = connect(offer(wire::AttachMode::kNone));
+    ASSERT_TRUE(granted.grant);
+    first_ = granted.grant->attachment;
+    app_id_ = granted.grant->params.dtls->app_id;
+    attach(first_);
+  }
+  ConnectRequest offer(wire::AttachMode mode) const {
+    ConnectRequest request = connect_request("alice", alice_.cookie);
+    request.offer.features = {.roam = true, .rekey = true};
+    request.offer.psk = wire::PskPosition::kOnly;
+    request.offer.attach = mode;
+    request.tls_version = "TLSv1.3";
+    return request;
+  }
+  ConnectGrant granted(wire::AttachMode mode) {
+    auto answer = connect(offer(mode));
+    EXPECT_TRUE(answer.grant);
+    return answer.grant.value_or(ConnectGrant{});
+  }
+  void attach(const Attachment& attachment) {
+    manager_->attach({.attachment = attachment, .socket = {}, .tls = {}, .leftover = {}});
+  }
+  void dtls_is_up(bool up = true) {
+    DataPlaneStats stats;
+    stats.sessions.resize(1);
+    stats.sessions[0].id = alice_.id;
+    stats.sessions[0].dtls_cipher = up ? "PSK" : "";
+    manager_->on_stats(stats);
+  }
+  const Session& now() { return *session(alice_.id); }
+
+  LoginGrant alice_;
+  Attachment first_;
+  std::array<std::byte, 32> app_id_{};
+};
+
+TEST_F(GentleAttachTest, ARekeyTakesTheSessionOverAndItsAgeStays) {
+  const auto since = now().connected_at;
+  now_ += 50min;
+  const ConnectGrant grant = granted(wire::AttachMode::kRekey);
+  EXPECT_EQ(grant.params.attach, wire::AttachMode::kRekey);
+  EXPECT_NE(grant.params.dtls->app_id, app_id_) << "the UDP channel gets new keys as well";
+  attach(grant.attachment);
+  ASSERT_EQ(carrier_.attached.size(), 2U);
+  EXPECT_EQ(carrier_.attached[1].mode, wire::AttachMode::kRekey);
+  EXPECT_EQ(now().connected_at, since);
+  EXPECT_EQ(now().rekeys, 1U);
+  // What is heard of the old connection from now on concerns nobody.
+  event(first_, DataEvent::Kind::kChannelLost);
+  EXPECT_EQ(now().state, SessionState::kAttached);
+  event(grant.attachment, DataEvent::Kind::kChannelLost);
+  EXPECT_EQ(now().state, SessionState::kDetached);
+}
+
+TEST_F(GentleAttachTest, NewKeysAreNoSignOfUse) {
+  const TimePoint active = now().active_at;
+  now_ += 50min;
+  attach(granted(wire::AttachMode::kRekey).attachment);
+  EXPECT_EQ(now().active_at, active);
+}
+
+TEST_F(GentleAttachTest, ARekeyThatComesToNothingLeavesTheConnectionAsItWas) {
+  ConnectRequest request = offer(wire::AttachMode::kRekey);
+  request.peer.remote = Endpoint::parse("198.51.100.9:99").value();
+  const auto answer = connect(std::move(request));
+  ASSERT_TRUE(answer.grant);
+  manager_->abandon(answer.grant->attachment);
+  EXPECT_EQ(now().state, SessionState::kAttached);
+  EXPECT_EQ(now().remote.to_string(), "198.51.100.7:1234");
+  EXPECT_EQ(now().dtls->app_id, app_id_);
+  EXPECT_TRUE(carrier_.forgotten.empty());
+  // Its events count again, and those of the number that was given away never do.
+  const ConnectGrant next = granted(wire::AttachMode::kRekey);
+  EXPECT_NE(next.attachment.number, answer.grant->attachment.number);
+  attach(answer.grant->attachment);
+  EXPECT_EQ(carrier_.attached.size(), 1U);
+  manager_->abandon(next.attachment);
+  event(first_, DataEvent::Kind::kChannelLost);
+  EXPECT_EQ(now().state, SessionState::kDetached);
+}
+
+TEST_F(GentleAttachTest, TheOldConnectionMayGoBeforeTheNewOneIsHere) {
+  const ConnectGrant grant = granted(wire::AttachMode::kRekey);
+  event(first_, DataEvent::Kind::kChannelLost);
+  EXPECT_EQ(now().state, SessionState::kAttached) << "it is on its way";
+  attach(grant.attachment);
+  EXPECT_EQ(carrier_.attached.size(), 2U);
+  EXPECT_EQ(now().state, SessionState::kAttached);
+}
+
+TEST_F(GentleAttachTest, IfNeitherIsLeftTheSessionWaitsForItsCookie) {
+  const ConnectGrant grant = granted(wire::AttachMode::kRekey);
+  event(first_, DataEvent::Kind::kChannelLost);
+  manager_->abandon(grant.attachment);
+  EXPECT_EQ(now().state, SessionState::kDetached);
+  EXPECT_TRUE(carrier_.forgotten.empty()) << "DTLS may carry packets";
+}
+
+TEST_F(GentleAttachTest, AGoodbyeOnTheOldConnectionEndsTheSession) {
+  const ConnectGrant grant = granted(wire::AttachMode::kRekey);
+  event(first_, DataEvent::Kind::kPeerEnded);
+  EXPECT_EQ(session(alice_.id), nullptr);
+  attach(grant.attachment);
+  EXPECT_EQ(carrier_.attached.size(), 1U);
+}
+
+TEST_F(GentleAttachTest, ASecondRekeyBeforeTheFirstIsHereStillBuildsOnTheOldConnection) {
+  const ConnectGrant second = granted(wire::AttachMode::kRekey);
+  const ConnectGrant third = granted(wire::AttachMode::kRekey);
+  EXPECT_EQ(third.params.attach, wire::AttachMode::kRekey);
+  attach(second.attachment);
+  EXPECT_EQ(carrier_.attached.size(), 1U) << "worth nothing any more";
+  manager_->abandon(third.attachment);
+  EXPECT_EQ(now().attachment, first_.number);
+}
+
+TEST_F(GentleAttachTest, ARekeyNeedsAConnection) {
+  event(first_, DataEvent::Kind::kChannelLost);
+  EXPECT_EQ(granted(wire::AttachMode::kRekey).params.attach, wire::AttachMode::kNone);
+}
+
+TEST_F(GentleAttachTest, BothConnectionsMustHaveAgreedOnIt) {
+  ConnectRequest plain = offer(wire::AttachMode::kNone);
+  plain.offer.features = {.roam = true};
+  const auto without = connect(std::move(plain));
+  attach(without.grant->attachment);
+  EXPECT_EQ(granted(wire::AttachMode::kRekey).params.attach, wire::AttachMode::kNone);
+}
+
+TEST_F(GentleAttachTest, RoamingKeepsTheUdpChannelAndItsName) {
+  dtls_is_up();
+  event(first_, DataEvent::Kind::kChannelLost);
+  EXPECT_EQ(now().state, SessionState::kDetached);
+  dtls_is_up();
+  const ConnectGrant grant = granted(wire::AttachMode::kRoam);
+  EXPECT_EQ(grant.params.attach, wire::AttachMode::kRoam);
+  EXPECT_EQ(grant.params.dtls->app_id, app_id_);
+  attach(grant.attachment);
+  EXPECT_EQ(carrier_.attached[1].mode, wire::AttachMode::kRoam);
+  EXPECT_EQ(now().state, SessionState::kAttached);
+  EXPECT_EQ(now().channel, "dtls");
+  EXPECT_FALSE(now().dtls_cipher.empty());
+  EXPECT_EQ(now().roams, 1U);
+}
+
+TEST_F(GentleAttachTest, RoamingBuildsOnTheUdpChannelThatIsThere) {
+  dtls_is_up();
+  (void)granted(wire::AttachMode::kRekey);  // its App-ID is nobody's yet
+  EXPECT_EQ(granted(wire::AttachMode::kRoam).params.dtls->app_id, app_id_);
+}
+
+TEST_F(GentleAttachTest, RoamingNeedsALivingUdpChannel) {
+  const auto anew = granted(wire::AttachMode::kRoam);
+  EXPECT_EQ(anew.params.attach, wire::AttachMode::kNone);
+  EXPECT_NE(anew.params.dtls->app_id, app_id_);
+  attach(anew.attachment);
+  dtls_is_up();
+  ConnectRequest without_udp = offer(wire::AttachMode::kRoam);
+  without_udp.offer.psk = wire::PskPosition::kNone;
+  EXPECT_EQ(connect(std::move(without_udp)).grant->params.attach, wire::AttachMode::kNone);
+}
+
+TEST_F(GentleAttachTest, WhoeverRoamsInVainKeepsHisUdpChannelForAnotherTry) {
+  dtls_is_up();
+  event(first_, DataEvent::Kind::kChannelLost);
+  dtls_is_up();
+  manager_->abandon(granted(wire::AttachMode::kRoam).attachment);
+  EXPECT_EQ(now().state, SessionState::kDetached);
+  EXPECT_TRUE(carrier_.forgotten.empty());
+  EXPECT_EQ(granted(wire::AttachMode::kRoam).params.attach, wire::AttachMode::kRoam);
+}
+
+TEST_F(GentleAttachTest, AKickDuringARekeyEndsTheSession) {
+  const ConnectGrant grant = granted(wire::AttachMode::kRekey);
+  EXPECT_TRUE(manager_->end(alice_.id, "kicked"));
+  ASSERT_EQ(carrier_.ended.size(), 1U);
+  attach(grant.attachment);
+  EXPECT_EQ(carrier_.attached.size(), 1U);
+  event(first_, DataEvent::Kind::kEnded);
+  EXPECT_EQ(session(alice_.id), nullptr);
+}
+
 TEST_F(SessionManagerTest, UserAtHisLimitIsRefusedAtLoginAndAtConnect) {
   const LoginGrant third = login("alice");
   for (int i = 0; i < 2; ++i)

@@ -102,6 +102,9 @@ TEST_P(TlsSessions, EveryWriteIsOneRecordAndOneRead) {
     ASSERT_EQ(Io::kOk, pair.client.session->write(as_bytes(std::string(size, 'x'))));
   }
   EXPECT_EQ(5u, pair.client.session->records_sent());
+  // Begun blocks of 16 bytes, and one for the tag of each record.
+  const uint64_t blocks = 1 + 1 + 88 + 88 + 1024 + 5;
+  EXPECT_EQ(blocks, pair.client.session->blocks_sent());
   ASSERT_TRUE(pair.server.take_from(pair.client));
   std::vector<std::byte> out(TlsSession::kMaxRecord);
   for (const size_t size : sizes) {
@@ -109,6 +112,7 @@ TEST_P(TlsSessions, EveryWriteIsOneRecordAndOneRead) {
     ASSERT_EQ(Io::kOk, got.io);
     EXPECT_EQ(size, got.size);
   }
+  EXPECT_EQ(blocks, pair.server.session->blocks_received());
   EXPECT_EQ(Io::kWantRead, pair.server.session->read(out).io);
   EXPECT_TRUE(pair.server.session->unconsumed_input().empty());
   EXPECT_EQ(5u, pair.server.session->records_received());

@@ -395,6 +395,57 @@ TEST_F(CstpSuperpacketTest, APeersSwitchIsReportedBehindItsPacketsAndEndsThem) {
   EXPECT_EQ(recorder.packets.size(), 1U);
 }
 
+TEST_F(CstpSuperpacketTest, AHeldChannelSendsAndTakesNothingUntilItIsResumed) {
+  CstpOptions options;
+  options.features = {.rekey = true};
+  options.liveness = {.dpd = 20ms, .dead_after = 40ms};
+  channel = std::make_unique<CstpChannel>(loop, scratch, std::move(ours), std::move(tls.server),
+                                          options, recorder, counters);
+  // A frame and the first half of another one came with the CONNECT.
+  const std::string leftover = frame(CstpType::kData, "Eone") + frame(CstpType::kData, "Etwo");
+  const size_t half = leftover.size() - 6;
+  ASSERT_TRUE(channel->start(as_bytes(leftover.substr(0, half)), CstpChannel::Begin::kHeld));
+  peer_sends(leftover.substr(half));
+  peer_sends(frame(CstpType::kData, "Ethree"));
+  Packet packet(20);
+  channel->add(packet.span());
+  channel->flush();
+  std::string sent;
+  run_until([&] {
+    for (const std::string& record : peer_reads())
+      sent += record;
+    return sent.size() == 28;
+  });
+  // Longer than what kills a channel that listens.
+  const TimePoint later = BootClock::now() + 100ms;
+  run_until([&] {
+    channel->tick();
+    return BootClock::now() > later;
+  });
+  EXPECT_TRUE(recorder.packets.empty());
+  EXPECT_FALSE(recorder.end);
+  channel->resume();
+  channel->tick();
+  run_until([&] { return recorder.packets.size() == 3; });
+  ASSERT_EQ(recorder.packets.size(), 3U);
+  EXPECT_EQ(as_text(recorder.packets[0]), "Eone");
+  EXPECT_EQ(as_text(recorder.packets[1]), "Etwo");
+  EXPECT_EQ(as_text(recorder.packets[2]), "Ethree");
+  EXPECT_FALSE(recorder.end) << "its silence counted for nothing";
+}
+
+TEST_F(CstpSuperpacketTest, ASwitchIsSentOnceTheKernelHasIt) {
+  open_with({.superpacket = true, .rekey = true});
+  while (channel->queued_bytes() < 200'000)
+    send(tcp4(40 * 1348, 1348));
+  channel->send_switch();
+  EXPECT_FALSE(channel->switch_sent());
+  run_until([&] {
+    (void)peer_stream();
+    return channel->switch_sent();
+  });
+}
+
 TEST_F(CstpSuperpacketTest, SendingAndQueueingAllocateNothing) {
   open_with(kBoth);
   Superpacket packet = tcp4(40 * 1348, 1348);

@@ -267,6 +267,33 @@ TEST_F(DtlsChannelTest, AQuestionIsEchoedWhole) {
   ASSERT_TRUE(run_until([&] { return at_client_.alive > 0; }));
 }
 
+// The association in use carries packets until one with the new key is there; the App-ID from
+// before is nobody's.
+TEST_F(DtlsChannelTest, NewKeysComeBesideTheOldOnes) {
+  direct_ = true;
+  connect();
+  const tls::AppId before = app_id_;
+  tls::random_bytes(app_id_);
+  tls::random_bytes(psk_.bytes());
+  serving_->renew(options(false));
+  EXPECT_TRUE(serving_->up());
+  send(*calling_, packet_of(100, 1));
+  send(*serving_, packet_of(100, 2));
+  ASSERT_TRUE(
+      run_until([&] { return at_server_.packets.size() == 1 && at_client_.packets.size() == 1; }));
+  ASSERT_TRUE(calling_->dial());  // with the old App-ID
+  ASSERT_TRUE(run_until([&] { return front_->stats().unknown_app > 0; }));
+  EXPECT_EQ(at_server_.up, 1);
+  calling_->renew(options(true));
+  EXPECT_TRUE(calling_->up());
+  EXPECT_NE(before, calling_->app_id());
+  ASSERT_TRUE(calling_->dial());
+  ASSERT_TRUE(run_until([&] { return at_client_.up == 2 && at_server_.up == 2; }));
+  send(*calling_, packet_of(100, 3));
+  ASSERT_TRUE(run_until([&] { return at_server_.packets.size() == 2; }));
+  EXPECT_TRUE(at_server_.down.empty()) << at_server_.down;
+}
+
 TEST_F(DtlsChannelTest, AnUnknownAppIdGetsACookieAndNothingElse) {
   make_server();
   app_id_[0] ^= std::byte{1};
