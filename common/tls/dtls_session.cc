@@ -25,7 +25,7 @@ constexpr std::string_view kIdentity = "psk";  // what stock clients send; serve
 constexpr uint64_t kOwnWindow = 64;
 constexpr uint16_t kDataEpoch = 1;  // nobody renegotiates
 
-bool holds(const culvert_replay_window& window, uint64_t number) {
+bool holds(const CulvertReplayWindow& window, uint64_t number) {
   const uint64_t age = window.newest - number;
   return number <= window.newest && age < kOwnWindow && (window.seen >> age & 1) != 0;
 }
@@ -390,7 +390,7 @@ int DtlsSession::Impl::read(MutableBytes out) {
 // memory: for one of them, mbedTLS's is replaced by one that waits for just this number. Whatever
 // else was authentic (alerts, several records in a datagram: rare) closes our memory behind it.
 int DtlsSession::Impl::read_once(MutableBytes out) {
-  const culvert_replay_window before = culvert_replay_window_of(ssl.get());
+  const CulvertReplayWindow before = culvert_replay_window_of(ssl.get());
   const auto number = lone_number();
   const bool late = number && *number < before.newest && before.newest - *number >= kOwnWindow;
   if (late) {
@@ -398,7 +398,7 @@ int DtlsSession::Impl::read_once(MutableBytes out) {
     culvert_set_replay_window(ssl.get(), {*number, 0});
   }
   const int ret = read(out);
-  const culvert_replay_window after = culvert_replay_window_of(ssl.get());
+  const CulvertReplayWindow after = culvert_replay_window_of(ssl.get());
   if (late) culvert_set_replay_window(ssl.get(), before);
   if (number) {
     if (holds(after, *number)) window.mark(*number);

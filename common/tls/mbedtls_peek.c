@@ -49,12 +49,12 @@ int culvert_offer_session_id(mbedtls_ssl_context* ssl, const unsigned char* id, 
   return ret;
 }
 
-struct culvert_replay_window culvert_replay_window_of(const mbedtls_ssl_context* ssl) {
-  const struct culvert_replay_window window = {ssl->in_window_top, ssl->in_window};
+struct CulvertReplayWindow culvert_replay_window_of(const mbedtls_ssl_context* ssl) {
+  const struct CulvertReplayWindow window = {ssl->in_window_top, ssl->in_window};
   return window;
 }
 
-void culvert_set_replay_window(mbedtls_ssl_context* ssl, struct culvert_replay_window window) {
+void culvert_set_replay_window(mbedtls_ssl_context* ssl, struct CulvertReplayWindow window) {
   ssl->in_window_top = window.newest;
   ssl->in_window = window.seen;
 }

@@ -29,12 +29,12 @@ int culvert_offer_session_id(mbedtls_ssl_context* ssl, const unsigned char* id, 
 
 // DTLS: which of the epoch's records were authentic, as far as mbedTLS remembers. REQUIRES: replay
 // protection is on.
-struct culvert_replay_window {
+struct CulvertReplayWindow {
   uint64_t newest;  // sequence number
   uint64_t seen;    // bit n: newest - n
 };
-struct culvert_replay_window culvert_replay_window_of(const mbedtls_ssl_context* ssl);
-void culvert_set_replay_window(mbedtls_ssl_context* ssl, struct culvert_replay_window window);
+struct CulvertReplayWindow culvert_replay_window_of(const mbedtls_ssl_context* ssl);
+void culvert_set_replay_window(mbedtls_ssl_context* ssl, struct CulvertReplayWindow window);
 
 // DTLS, once the handshake is over: after losses in it, mbedTLS keeps to an estimated path MTU of
 // 508 bytes until application data arrives. Forgets that estimate.
