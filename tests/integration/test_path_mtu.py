@@ -82,6 +82,7 @@ def test_large_packets_pass_a_narrow_place_that_nobody_tells_of(world, wire, ser
             assert max(s["longest_gap"] for s in report["streams"]) < 10, report
 
 
+@pytest.mark.slow
 def test_a_path_that_narrows_and_widens_is_followed_while_it_is_in_use(world, wire, server):
     path = NarrowPath(world, wire.server, 1500, 1500)
     server.start()
