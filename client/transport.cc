@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "common/tunnel/path_mtu.h"
+
 namespace culvert::client {
 namespace {
 
@@ -25,6 +27,8 @@ Result<UniqueFd> marked_socket(const Endpoint& endpoint, uint32_t fwmark) {
                       "run this as root");
   const int on = 1;
   ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  ::setsockopt(socket.get(), IPPROTO_TCP, TCP_MAXSEG, &tunnel::kOuterSegment,
+               sizeof tunnel::kOuterSegment);
   return socket;
 }
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "common/base/log.h"
+#include "common/tunnel/path_mtu.h"
 
 namespace culvert::server {
 namespace {
@@ -47,6 +48,7 @@ Result<UniqueFd> open_listener(const Endpoint& endpoint) {
   if (!fd.valid()) return listen_error(errno, endpoint);
   // Connections of an earlier run may linger in TIME_WAIT.
   set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
+  set_option(fd.get(), IPPROTO_TCP, TCP_MAXSEG, tunnel::kOuterSegment);  // of those it accepts
   if (v6) {
     set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, endpoint.address.is_unspecified() ? 0 : 1);
   }

@@ -13,6 +13,7 @@
 #include "common/tls/dtls_config_impl.h"
 #include "common/tls/dtls_outbox.h"
 #include "common/tls/mbedtls_peek.h"
+#include "common/tls/replay_window.h"
 #include "common/tls/tls_failure.h"
 
 namespace culvert::tls {
@@ -20,6 +21,15 @@ namespace {
 
 constexpr uint16_t kMinMtu = 256;
 constexpr std::string_view kIdentity = "psk";  // what stock clients send; servers don't look
+
+// What mbedTLS itself remembers of a record's number.
+constexpr uint64_t kOwnWindow = 64;
+constexpr uint16_t kDataEpoch = 1;  // nobody renegotiates
+
+bool holds(const CulvertReplayWindow& window, uint64_t number) {
+  const uint64_t age = window.newest - number;
+  return number <= window.newest && age < kOwnWindow && (window.seen >> age & 1) != 0;
+}
 
 // More records than a datagram of peers has: see open().
 constexpr int kMaxRounds = 64;
@@ -63,6 +73,9 @@ struct DtlsSession::Impl {
   void note_handshake_end();
   void fail_with(int ret);
   Opened end_of_read(int ret);
+  [[nodiscard]] std::optional<uint64_t> lone_number() const;
+  int read(MutableBytes out);
+  int read_once(MutableBytes out);
   void update_limits();
 
   static int on_send(void* self, const unsigned char* data, size_t size) noexcept;
@@ -91,6 +104,7 @@ struct DtlsSession::Impl {
   size_t expansion = 0;
   size_t max_plaintext = 0;
   uint64_t newest = 0;
+  ReplayWindow window;
   uint64_t sent = 0;
   uint64_t received = 0;
   uint64_t sent_blocks = 0;
@@ -243,7 +257,8 @@ void DtlsSession::Impl::note_handshake_end() {
     peer_cid_size = 0;
   }
   has_cids = enabled != MBEDTLS_SSL_CID_DISABLED;
-  newest = culvert_newest_record(ssl.get());
+  newest = culvert_replay_window_of(ssl.get()).newest;
+  window.close_up_to(newest);
   culvert_forget_estimated_mtu(ssl.get());
   update_limits();
 }
@@ -348,24 +363,60 @@ DtlsSession::Opened DtlsSession::Impl::end_of_read(int ret) {
   return Opened::kFailed;
 }
 
+// Of the record of data that is the whole datagram.
+std::optional<uint64_t> DtlsSession::Impl::lone_number() const {
+  const RecordView record = first_record(input, cid_size());
+  const bool data =
+      record.kind == RecordKind::kApplication || record.kind == RecordKind::kConnectionId;
+  if (!data || record.size != input.size() || record.epoch != kDataEpoch) return std::nullopt;
+  return record.sequence;
+}
+
+int DtlsSession::Impl::read(MutableBytes out) {
+  int ret = MBEDTLS_ERR_SSL_WANT_READ;
+  // A harmless alert ends a read before the datagram does.
+  for (int round = 0; round < kMaxRounds && ret == MBEDTLS_ERR_SSL_WANT_READ; ++round) {
+    ret = mbedtls_ssl_read(ssl.get(), raw(out), out.size());
+    if (input.empty() && mbedtls_ssl_check_pending(ssl.get()) == 0) break;
+  }
+  return ret;
+}
+
+// Each record is read once, and those that mbedTLS would not remember are judged by our own, longer
+// memory: for one of them, mbedTLS's is replaced by one that waits for just this number. Whatever
+// else was authentic (alerts, several records in a datagram: rare) closes our memory behind it.
+int DtlsSession::Impl::read_once(MutableBytes out) {
+  const CulvertReplayWindow before = culvert_replay_window_of(ssl.get());
+  const auto number = lone_number();
+  const bool late = number && *number < before.newest && before.newest - *number >= kOwnWindow;
+  if (late) {
+    if (!window.is_new(*number)) return MBEDTLS_ERR_SSL_WANT_READ;
+    culvert_set_replay_window(ssl.get(), {*number, 0});
+  }
+  const int ret = read(out);
+  const CulvertReplayWindow after = culvert_replay_window_of(ssl.get());
+  if (late) culvert_set_replay_window(ssl.get(), before);
+  if (number) {
+    if (holds(after, *number)) window.mark(*number);
+  } else if (after.newest != before.newest || after.seen != before.seen) {
+    window.close_up_to(after.newest);
+  }
+  return ret;
+}
+
 DtlsSession::OpenResult DtlsSession::open(Bytes datagram, MutableBytes out) {
   Impl& impl = *impl_;
   if (impl.failed) return {Opened::kFailed, false, 0};
   if (impl.closed) return {Opened::kClosed, false, 0};
   if (out.empty() || out.size() < datagram.size()) return {Opened::kNothing, false, 0};
   impl.give_input(datagram);
-  int ret = MBEDTLS_ERR_SSL_WANT_READ;
-  // A harmless alert ends a read before the datagram does.
-  for (int round = 0; round < kMaxRounds && ret == MBEDTLS_ERR_SSL_WANT_READ; ++round) {
-    ret = mbedtls_ssl_read(impl.ssl.get(), raw(out), out.size());
-    if (impl.input.empty() && !more()) break;
-  }
+  const int ret = impl.read_once(out);
   impl.input = {};
   if (ret <= 0) return {impl.end_of_read(ret), false, 0};
   const auto size = static_cast<size_t>(ret);
   ++impl.received;
   impl.received_blocks += blocks_of(size);
-  const uint64_t newest = culvert_newest_record(impl.ssl.get());
+  const uint64_t newest = culvert_replay_window_of(impl.ssl.get()).newest;
   return {Opened::kOk, newest > std::exchange(impl.newest, newest), size};
 }
 

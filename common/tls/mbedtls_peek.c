@@ -49,8 +49,14 @@ int culvert_offer_session_id(mbedtls_ssl_context* ssl, const unsigned char* id, 
   return ret;
 }
 
-uint64_t culvert_newest_record(const mbedtls_ssl_context* ssl) {
-  return ssl->in_window_top;
+struct CulvertReplayWindow culvert_replay_window_of(const mbedtls_ssl_context* ssl) {
+  const struct CulvertReplayWindow window = {ssl->in_window_top, ssl->in_window};
+  return window;
+}
+
+void culvert_set_replay_window(mbedtls_ssl_context* ssl, struct CulvertReplayWindow window) {
+  ssl->in_window_top = window.newest;
+  ssl->in_window = window.seen;
 }
 
 void culvert_forget_estimated_mtu(mbedtls_ssl_context* ssl) {

@@ -27,9 +27,14 @@ int culvert_verify_crl_signature(const mbedtls_x509_crl* crl, const mbedtls_x509
 // No session is resumed by it, even if the server shows the same ID. 0 or an mbedTLS error.
 int culvert_offer_session_id(mbedtls_ssl_context* ssl, const unsigned char* id, size_t size);
 
-// DTLS: epoch and sequence number of the newest record that was authentic. REQUIRES: replay
+// DTLS: which of the epoch's records were authentic, as far as mbedTLS remembers. REQUIRES: replay
 // protection is on.
-uint64_t culvert_newest_record(const mbedtls_ssl_context* ssl);
+struct CulvertReplayWindow {
+  uint64_t newest;  // sequence number
+  uint64_t seen;    // bit n: newest - n
+};
+struct CulvertReplayWindow culvert_replay_window_of(const mbedtls_ssl_context* ssl);
+void culvert_set_replay_window(mbedtls_ssl_context* ssl, struct CulvertReplayWindow window);
 
 // DTLS, once the handshake is over: after losses in it, mbedTLS keeps to an estimated path MTU of
 // 508 bytes until application data arrives. Forgets that estimate.

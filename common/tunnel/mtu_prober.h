@@ -38,7 +38,8 @@ class MtuProber {
     Duration probe_timeout = std::chrono::milliseconds(250);  // until round trips are measured
     Duration min_timeout = std::chrono::milliseconds(100);    // from there on: never less,
     Duration max_timeout = std::chrono::seconds(1);           // never more
-    Duration confirm_every = std::chrono::seconds(30);        // while data is sent
+    Duration confirm_every = std::chrono::seconds(3);         // while data is sent: as long as a
+                                                              // path may swallow what it took
     Duration suspect_gap = std::chrono::seconds(1);  // a size confirmed more recently is trusted
     // Looks for growth come at twice the pause after each in vain. The short one also mends what
     // an unlucky loss made of the last hunt.

@@ -29,6 +29,13 @@ constexpr uint16_t kConnectionIdOverhead = 10;
 }
 constexpr uint16_t kUdpHeaderSize = 8;
 
+// Segments of the TCP connection outside (TCP_MAXSEG, of both directions, set by either side before
+// it begins): what every path carries, options included. TCP finds out by itself only where routers
+// may tell it, and a path that swallows both packets and messages would hold the connection for
+// ever: the login, and the channel that is the last resort of a path too narrow for UDP. The kernel
+// cuts and merges segments in one go, so that smaller ones cost 2% of the line and little else.
+constexpr int kOuterSegment = kMinIpv6Mtu - 40 - 20;
+
 struct MtuInput {
   uint16_t link_mtu = kDefaultLinkMtu;    // ours: configuration or device
   std::optional<uint16_t> peer_base_mtu;  // X-CSTP-Base-MTU: the peer's path MTU

@@ -72,7 +72,7 @@ class Candidate:
         folder.chmod(0o755)
         self.world = World(folder, bench.bin)
         wire = self.world.wire()
-        self.server, self.client = wire.server, self.world.add_client(wire)
+        self.server, self.client = wire.server, bench.add_client(self.world, wire)
         # Without a link-local address Linux cannot ask who has a neighbour's address when the packet's
         # own source is on another device, as the server's is: it would be lost after some seconds.
         self.server.add_address(self.client.uplink, "fe80::1/64")

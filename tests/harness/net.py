@@ -1,23 +1,33 @@
 """Hosts: a network namespace each, with folders and an environment of their own, so that many
 servers and clients run side by side on one machine and none of them touches the machine itself."""
 import ctypes
+import fcntl
 import itertools
 import json
 import os
 import pathlib
 import re
 import socket
+import struct
 import subprocess
 
 from harness.process import Process
 
 _numbers = itertools.count(1)
+_SIOCETHTOOL = 0x8946
+_ETHTOOL_STXCSUM, _ETHTOOL_STSO, _ETHTOOL_SGSO, _ETHTOOL_SGRO = 0x17, 0x1f, 0x24, 0x2c
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def ip(*arguments):
     subprocess.run(["ip", *map(str, arguments)], check=True, capture_output=True, text=True)
+
+
+def veth(one, other):
+    """A line between two hosts: (host, name of its device) twice."""
+    ip("link", "add", one[1], "netns", one[0].netns, "type", "veth",
+       "peer", "name", other[1], "netns", other[0].netns)
 
 
 def inside(netns, *argv):
@@ -99,6 +109,16 @@ class Host:
     def links(self):
         return [link["ifname"] for link in self.json("link")]
 
+    def refuse_superpackets(self, device):
+        """Each frame that the device sends is one packet with a finished checksum, as on a real wire.
+        A device that does no checksums does no segmentation of UDP either; programs may go on using
+        UDP_SEGMENT (since Linux 6.11), the kernel cuts by itself."""
+        with self.socket(kind=socket.SOCK_DGRAM) as control:
+            for command in (_ETHTOOL_STXCSUM, _ETHTOOL_STSO, _ETHTOOL_SGSO, _ETHTOOL_SGRO):
+                value = ctypes.create_string_buffer(struct.pack("II", command, 0))
+                fcntl.ioctl(control, _SIOCETHTOOL,
+                            struct.pack("16sP", device.encode(), ctypes.addressof(value)))
+
     def ping(self, address, count=3, check=True, size=None, source=None, limit=3):
         """True if every one of `count` pings was answered."""
         done = self.run("ping", "-n", "-c", count, "-i", "0.05", "-W", limit,
@@ -169,11 +189,18 @@ class Wire:
         self.server.add_address("lo", self.SERVER4 + "/32", self.SERVER6 + "/128")
         self.clients = []
 
-    def add_client(self, name=None):
+    def add_client(self, name=None, between=None):
+        """`between`: a host that the line is cut at; its devices near1 and far1 are up, without
+        addresses, and what passes between them is its business."""
         number = len(self.clients) + 1
         host = Host(self.world, name or f"client{number}")
-        ip("link", "add", "eth0", "netns", host.netns, "type", "veth",
-           "peer", "name", f"to{number}", "netns", self.server.netns)
+        if between is None:
+            veth((host, "eth0"), (self.server, f"to{number}"))
+        else:
+            veth((host, "eth0"), (between, f"near{number}"))
+            veth((between, f"far{number}"), (self.server, f"to{number}"))
+            for device in (f"near{number}", f"far{number}"):
+                between.ip("link", "set", device, "addrgenmode", "none", "up")
         # No link-local addresses: they come late and would blur comparisons.
         host.ip("link", "set", "eth0", "addrgenmode", "none")
         self.server.ip("link", "set", f"to{number}", "addrgenmode", "none")
@@ -221,8 +248,14 @@ class World:
         self.hosts.append(wire.server)
         return wire
 
-    def add_client(self, wire, name=None):
-        host = wire.add_client(name)
+    def add_host(self, name):
+        """One that stands between others."""
+        host = Host(self, name)
+        self.hosts.append(host)
+        return host
+
+    def add_client(self, wire, name=None, between=None):
+        host = wire.add_client(name, between)
         self.hosts.append(host)
         return host
 
