@@ -1,4 +1,4 @@
-// PacketBatch: an arena of equal slots with headroom, the unit that both directions pass around.
+// PacketBatch: an arena of packets with headroom, the unit that both directions pass around.
 // All memory is allocated by the constructor; reading, committing and clearing never allocate.
 // Knows nothing about what the packets contain. One thread at a time.
 #pragma once
@@ -22,10 +22,15 @@ namespace culvert::net {
 
 class PacketBatch {
  public:
+  enum class Slots {
+    kApart,  // each has its place: what lies behind a packet in its slot stays there
+    kClose,  // each begins behind the packet before it: small ones are many to a page
+  };
+
   // `slots` packets of up to `slot_size` bytes each, with `headroom` writable bytes before every
   // slot. A slot may be as large as a superpacket (64 KB and its header): pages that no packet
   // reaches are never touched. REQUIRES: slots > 0 and slot_size > 0.
-  PacketBatch(size_t slots, size_t slot_size, size_t headroom);
+  PacketBatch(size_t slots, size_t slot_size, size_t headroom, Slots layout = Slots::kApart);
   PacketBatch(PacketBatch&&) noexcept = default;
   PacketBatch& operator=(PacketBatch&&) noexcept = default;
 
@@ -37,20 +42,25 @@ class PacketBatch {
   [[nodiscard]] bool full() const { return packets_.size() == slots_; }
 
   // Forgets the packets; every span given out before is invalid.
-  void clear() { packets_.clear(); }
+  void clear() {
+    packets_.clear();
+    next_ = arena_.get() + headroom_;
+  }
 
   // The next free slot: slot_size() bytes, with headroom() writable bytes before them. The same
   // slot until commit(). REQUIRES: !full().
   [[nodiscard]] MutableBytes free_space() {
     assert(!full());
-    return {slot(packets_.size()), slot_size_};
+    return {next_, slot_size_};
   }
 
   // The slot of free_space() now holds a packet of `length` bytes that starts `skip` bytes in (the
   // skipped bytes become headroom). REQUIRES: !full() and skip + length <= slot_size().
   void commit(size_t length, size_t skip = 0) {
     assert(!full() && skip + length <= slot_size_);
-    packets_.emplace_back(slot(packets_.size()) + skip, length);
+    packets_.emplace_back(next_ + skip, length);
+    next_ += layout_ == Slots::kApart ? stride_for(headroom_ + slot_size_)
+                                      : stride_for(headroom_ + skip + length);
   }
 
   // Packet `i`, in the order of the commits. Valid until clear() or destruction.
@@ -66,13 +76,16 @@ class PacketBatch {
     void operator()(std::byte* memory) const noexcept;
   };
 
-  [[nodiscard]] std::byte* slot(size_t i) { return arena_.get() + i * stride_ + headroom_; }
+  // Slots begin on cache lines. The stride is an odd number of lines: with a power of two, the
+  // headers of a whole batch would compete for the same few sets of the first-level cache.
+  static constexpr size_t stride_for(size_t bytes) { return ((bytes + 63) / 64 | 1) * 64; }
 
   size_t slots_;
   size_t slot_size_;
   size_t headroom_;
-  size_t stride_;
+  Slots layout_;
   std::unique_ptr<std::byte[], FreeAligned> arena_;
+  std::byte* next_;                    // where the next packet begins
   std::vector<MutableBytes> packets_;  // capacity reserved: emplace_back never allocates
 };
 

@@ -28,7 +28,8 @@ constexpr auto kConnectionIdType = std::byte{25};
 // Trains of one receive: beyond a few, the packets would leave the second-level cache before they
 // are written.
 constexpr size_t kTrains = 8;
-constexpr size_t kInboundPackets = 192;
+// A train and a little: then they are still in the first-level cache, or nearly so.
+constexpr size_t kInboundPackets = 64;
 // Jumbo frames; a larger record than this is not opened.
 constexpr size_t kInboundSlot = 9728;
 // Handshake messages are small; this much goes through everywhere.
@@ -48,7 +49,8 @@ bool is_record_of_data(Bytes datagram) {
 }  // namespace
 
 DtlsScratch::DtlsScratch()
-    : received(kTrains), inbound(kInboundPackets, kInboundSlot, kBatchHeadroom) {}
+    : received(kTrains),
+      inbound(kInboundPackets, kInboundSlot, kBatchHeadroom, net::PacketBatch::Slots::kClose) {}
 
 DtlsChannel::DtlsChannel(loop::Loop& loop, DtlsScratch& scratch, net::Sys& sys, DtlsFront* front,
                          DtlsOptions options, DtlsObserver& observer, Counters& counters)

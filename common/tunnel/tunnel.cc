@@ -32,8 +32,9 @@ constexpr Duration kUdpGranularity = std::chrono::milliseconds(10);
 constexpr Duration kDrainTime = std::chrono::seconds(10);
 
 net::PacketBatch batch_for(const net::TunDevice& tun) {
-  if (tun.has_vnet_header()) return {kSuperpacketBatch, kMaxSuperpacket, kBatchHeadroom};
-  return {kPlainBatch, kMaxPacket, kBatchHeadroom};
+  constexpr auto kClose = net::PacketBatch::Slots::kClose;
+  if (tun.has_vnet_header()) return {kSuperpacketBatch, kMaxSuperpacket, kBatchHeadroom, kClose};
+  return {kPlainBatch, kMaxPacket, kBatchHeadroom, kClose};
 }
 
 }  // namespace

@@ -38,6 +38,23 @@ TEST(PacketBatch, SlotsAndHeadroomsDoNotOverlap) {
   }
 }
 
+TEST(PacketBatch, ClosePacketsLeaveNoGapAndDoNotOverlap) {
+  PacketBatch batch(4, 65536, 10, PacketBatch::Slots::kClose);
+  for (const size_t size : {100, 1, 5000, 300}) {
+    batch.commit(size, size % 2);
+    fill(extend_front(batch[batch.size() - 1], 10), static_cast<int>(batch.size()));
+  }
+  for (size_t i = 0; i < 4; ++i) {
+    for (const std::byte b : extend_front(batch[i], 10))
+      ASSERT_EQ(std::to_integer<size_t>(b), i + 1);
+  }
+  EXPECT_LT(batch[3].data() - batch[0].data(), 6000);
+  std::byte* const first = batch[0].data();
+  batch.clear();
+  EXPECT_EQ(batch.free_space().data(), first);
+  EXPECT_EQ(batch.free_space().size(), 65536U);
+}
+
 TEST(PacketBatch, SkippedBytesBecomeHeadroom) {
   PacketBatch batch(1, 100, 8);
   fill(batch.free_space(), 7);
