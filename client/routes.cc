@@ -6,6 +6,7 @@
 
 #include "common/base/text.h"
 #include "common/net/system_ops.h"
+#include "common/tunnel/path_mtu.h"
 
 namespace culvert::client {
 namespace {
@@ -83,6 +84,7 @@ class Planner {
     net::LinkChange change;
     change.device = input_.device;
     change.mtu = input_.mtu.value();
+    change.gso_max_size = tunnel::kSuperpacketSize;
     change.addr_gen_mode_none = true;
     change.up = true;
     plan_.requests.emplace_back(net::SetLink{change});

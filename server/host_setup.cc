@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "common/base/log.h"
+#include "common/tunnel/path_mtu.h"
 
 namespace culvert::server {
 namespace {
@@ -61,6 +62,7 @@ std::vector<net::SystemRequest> device_setup(const SessionManager& sessions,
   std::vector<net::SystemRequest> requests;
   net::LinkChange before{.device = device};
   before.tx_queue_len = kTxQueueLength;
+  before.gso_max_size = tunnel::kSuperpacketSize;
   before.addr_gen_mode_none = true;  // has to be said before the device is up
   requests.emplace_back(net::SetLink{before});
   for (const Family family : {Family::kV4, Family::kV6}) {

@@ -36,6 +36,11 @@ constexpr uint16_t kUdpHeaderSize = 8;
 // cuts and merges segments in one go, so that smaller ones cost 2% of the line and little else.
 constexpr int kOuterSegment = kMinIpv6Mtu - 40 - 20;
 
+// IFLA_GSO_MAX_SIZE of the TUN: what the kernel puts into a superpacket of TCP (less some 320 bytes
+// that it keeps for headers) makes one train of datagrams, 65,000 bytes in all, with every MTU from
+// 1,280 to 1,500. With more, each would be followed by a second train of two or three.
+constexpr uint32_t kSuperpacketSize = 60'900;
+
 struct MtuInput {
   uint16_t link_mtu = kDefaultLinkMtu;    // ours: configuration or device
   std::optional<uint16_t> peer_base_mtu;  // X-CSTP-Base-MTU: the peer's path MTU
