@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "common/base/bytes.h"
+#include "tests/fakes/allocation_counter.h"
 
 namespace culvert::server {
 namespace {
@@ -79,6 +80,26 @@ TEST_F(HandoverTest, OneTurnIsBoundedAndTheRestFollows) {
   EXPECT_EQ(sink_.heard.size(), pushed);
   EXPECT_GT(turns, 2U);
   EXPECT_TRUE(handover_->push_packet(1, 0, SessionId(1), {}, packet)) << "there is room again";
+}
+
+TEST_F(HandoverTest, PassingOnAllocatesNothing) {
+  struct Counter final : Handover::Sink {
+    void on_packet(SessionId, MutableBytes, MutableBytes) override { ++count; }
+    void on_train(const net::UdpTrain& /*train*/) override { ++count; }
+    void on_batch_end() override {}
+    size_t count = 0;
+  } counter;
+  const std::vector<std::byte> packet(1400);
+  const fakes::AllocationCounter allocations;
+  for (int i = 0; i < 1000; ++i) {
+    EXPECT_TRUE(handover_->push_packet(0, 1, SessionId(1), {}, packet));
+    EXPECT_TRUE(handover_->push_train(0, 1, {}, packet, 1400));
+    if (i % 16 != 15) continue;
+    handover_->publish(0);
+    handover_->take(1, counter);
+  }
+  EXPECT_EQ(allocations.count(), 0U);
+  EXPECT_GT(counter.count, 1900U);
 }
 
 TEST_F(HandoverTest, NothingIsLostBetweenTwoThreads) {
