@@ -80,6 +80,8 @@ constexpr bpf_insn copy_register(uint8_t to, uint8_t from) {
   return instruction(BPF_ALU64 | BPF_MOV | BPF_X, to, from, 0, 0);
 }
 constexpr bpf_insn add_to_register(uint8_t to, int value) {
+  // Some of the kernel's names stand for zero.
+  // NOLINTNEXTLINE(misc-redundant-expression)
   return instruction(BPF_ALU64 | BPF_ADD | BPF_K, to, 0, 0, value);
 }
 constexpr bpf_insn store_word(int at, uint32_t value) {
@@ -133,11 +135,12 @@ std::vector<bpf_insn> program_for(int map) {
   program.copy_from_packet(16, kAddressAt + 12, 4);
   program.land(v6);
   const size_t cut = program.jump_if(BPF_JNE, BPF_REG_0, 0);
-  program.add({store_word(kKeyAt, 128),
-               // A number of 64 bits takes two instructions.
-               instruction(BPF_LD | BPF_DW | BPF_IMM, BPF_REG_1, BPF_PSEUDO_MAP_FD, 0, map),
-               instruction(0, 0, 0, 0, 0), copy_register(BPF_REG_2, BPF_REG_10),
-               add_to_register(BPF_REG_2, kKeyAt), call(BPF_FUNC_map_lookup_elem)});
+  program.add(
+      {store_word(kKeyAt, 128),
+       // A number of 64 bits takes two instructions. NOLINTNEXTLINE(misc-redundant-expression)
+       instruction(BPF_LD | BPF_DW | BPF_IMM, BPF_REG_1, BPF_PSEUDO_MAP_FD, 0, map),
+       instruction(0, 0, 0, 0, 0), copy_register(BPF_REG_2, BPF_REG_10),
+       add_to_register(BPF_REG_2, kKeyAt), call(BPF_FUNC_map_lookup_elem)});
   const size_t nobodys = program.jump_if(BPF_JEQ, BPF_REG_0, 0);
   program.add({load(BPF_W, BPF_REG_0, BPF_REG_0, 0), kExit});
   for (const size_t miss : {empty, unknown, cut, nobodys})
