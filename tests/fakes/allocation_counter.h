@@ -35,6 +35,10 @@ class AllocationCounter {
 #endif
 
 #if !defined(CULVERT_COUNTS_NOTHING) && !defined(CULVERT_READS_ALLOCATIONS_ONLY)
+void* operator new(size_t size, const std::nothrow_t& /*tag*/) noexcept {
+  ++culvert::fakes::g_allocations;
+  return std::malloc(size != 0 ? size : 1);
+}
 void* operator new(size_t size) {
   ++culvert::fakes::g_allocations;
   if (void* memory = std::malloc(size != 0 ? size : 1)) return memory;
@@ -42,6 +46,9 @@ void* operator new(size_t size) {
 }
 void* operator new[](size_t size) {
   return operator new(size);
+}
+void* operator new[](size_t size, const std::nothrow_t& tag) noexcept {
+  return operator new(size, tag);
 }
 void operator delete(void* memory) noexcept {
   std::free(memory);
