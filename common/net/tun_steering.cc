@@ -55,8 +55,7 @@ Error refused(int error, const char* what) {
   return fail_errno(denied ? ErrorCode::kPermission : ErrorCode::kFailure, error, what);
 }
 
-// ---- the program
-// ---------------------------------------------------------------------------------
+// ---- the program --------------------------------------------------------------------------------
 
 constexpr uint8_t kContext = BPF_REG_6;
 // Places on the stack: the key, and the packet's first byte.

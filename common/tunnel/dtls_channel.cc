@@ -21,9 +21,8 @@ constexpr auto kDpdRequest = static_cast<std::byte>(wire::CstpType::kDpdRequest)
 constexpr auto kDpdResponse = static_cast<std::byte>(wire::CstpType::kDpdResponse);
 static_assert(kChannelHeadroom >= 1);
 
-// Content types (RFC 6347 section 4.1, RFC 9146 section 3) of what a session opens.
+// The other content type of what a session opens, beside kConnectionIdType (RFC 6347 section 4.1).
 constexpr auto kApplicationType = std::byte{23};
-constexpr auto kConnectionIdType = std::byte{25};
 
 // Trains of one receive: beyond a few, the packets would leave the second-level cache before they
 // are written.
@@ -43,7 +42,7 @@ constexpr Duration kHearingTime = std::chrono::seconds(2);
 constexpr TimePoint kNever = TimePoint::max();
 
 bool is_record_of_data(Bytes datagram) {
-  return datagram[0] == kApplicationType || datagram[0] == kConnectionIdType;
+  return datagram[0] == kApplicationType || datagram[0] == std::byte{kConnectionIdType};
 }
 
 }  // namespace
