@@ -66,7 +66,7 @@ struct ServerFacts {
   std::string user;
   std::string config_file;
   std::string listen;
-  bool steering = false;  // of the TUN's queues
+  bool steering = false;  // of the TUN's queues, as last heard
   std::string device;
   std::optional<uint16_t> udp_port;  // nothing: DTLS is not served
   std::string offloads;              // of the TUN, as net::name_of() says

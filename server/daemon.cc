@@ -282,7 +282,6 @@ Status Daemon::open_device(Rules rules) {
   auto journal = take_up_journal(options_.control_socket + ".undo", *netlink);
   if (!journal) return journal.error();
   auto steering = steer(sys_, config_, queues->front());
-  facts_.steering = steering.has_value();
   auto data = DataPlane::create(
       std::move(*queues), std::move(steering), std::exchange(udp_, std::nullopt),
       [this](DataEvent event) {
@@ -429,6 +428,7 @@ void Daemon::refresh(UniqueFunction<void()> then) {
   data_->snapshot([this, waiting](DataPlaneStats stats) {
     loop_.post([this, waiting, s = std::move(stats)] {
       sessions_->on_stats(s);
+      facts_.steering = data_->steered();
       (*waiting)();
     });
   });

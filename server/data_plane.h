@@ -141,6 +141,8 @@ class DataPlane {
   void note(const DataEvent& event);
 
   [[nodiscard]] size_t workers() const { return workers_.size(); }
+  // The kernel gives packets to the thread of their session; it may stop doing so.
+  [[nodiscard]] bool steered() const { return steering_.has_value(); }
 
  private:
   struct Home {

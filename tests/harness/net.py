@@ -217,6 +217,18 @@ class Wire:
         self.clients.append(host)
         return host
 
+    def add_second_link(self, host, number=0):
+        """Another network that the client can move to; returns the gateway there."""
+        device, far_device = f"eth{number + 1}", f"lte{number}"
+        near, far = f"203.0.113.{4 * number + 2}", f"203.0.113.{4 * number + 1}"
+        ip("link", "add", device, "netns", host.netns, "type", "veth",
+           "peer", "name", far_device, "netns", self.server.netns)
+        host.add_address(device, near + "/30")
+        self.server.add_address(far_device, far + "/30")
+        host.ip("link", "set", device, "up")
+        self.server.ip("link", "set", far_device, "up")
+        return far
+
 
 class World:
     """All that one test has started; close() leaves nothing behind."""

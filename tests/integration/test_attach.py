@@ -16,7 +16,6 @@ from harness.certs import SERVER, Ca
 from harness.cstp import (DATA, DISCONNECT, DPD_REQUEST, DPD_RESPONSE, SWITCH, FakeServer, RawClient,
                           inner_udp4, value_of)
 from harness.culvert import INSIDE4, NAME, Client, profile_table
-from harness.net import ip
 from harness.wait import wait_until
 from test_udp import Pinger, wait_for_channel, wait_for_session_channel
 
@@ -389,15 +388,10 @@ def test_a_client_that_changes_its_address_gets_a_new_tls_connection(wire, serve
     wait_for_channel(client, "dtls")
     wait_for_session_channel(server, "alice", "dtls")
     handshakes = server.status()["udp"]["handshakes"]
-    ip("link", "add", "eth1", "netns", client_host.netns, "type", "veth",
-       "peer", "name", "lte", "netns", wire.server.netns)
-    client_host.add_address("eth1", "203.0.113.2/30")
-    wire.server.add_address("lte", "203.0.113.1/30")
-    client_host.ip("link", "set", "eth1", "up")
-    wire.server.ip("link", "set", "lte", "up")
+    gateway = wire.add_second_link(client_host)
     pinger = Pinger(client_host, INSIDE4)
     wait_until(lambda: pinger.process.output().count("bytes from") > 5, "answers", 10)
-    client_host.ip("route", "replace", "default", "via", "203.0.113.1")
+    client_host.ip("route", "replace", "default", "via", gateway)
     client_host.ip("addr", "del", client_host.address4 + "/30", "dev", "eth0")
     started = time.monotonic()
     wait_until(lambda: client.status()["roams"] >= 1, "another TLS connection", 20)

@@ -10,7 +10,6 @@ import time
 import pytest
 
 from harness.culvert import INSIDE4, INSIDE6, Server
-from harness.net import ip
 from harness.wait import wait_until
 from test_tunnel import transfer
 
@@ -138,15 +137,10 @@ def test_a_client_that_changes_its_address_goes_on_without_a_handshake(wire, cli
     wait_for_session_channel(running_server, "alice", "dtls")
     handshakes = running_server.status()["udp"]["handshakes"]
     # Another network: a second link, and the first goes away.
-    ip("link", "add", "eth1", "netns", client_host.netns, "type", "veth",
-       "peer", "name", "lte", "netns", wire.server.netns)
-    client_host.add_address("eth1", "203.0.113.2/30")
-    wire.server.add_address("lte", "203.0.113.1/30")
-    client_host.ip("link", "set", "eth1", "up")
-    wire.server.ip("link", "set", "lte", "up")
+    gateway = wire.add_second_link(client_host)
     pinger = Pinger(client_host, INSIDE4)
     wait_until(lambda: pinger.process.output().count("bytes from") > 5, "answers", 10)
-    client_host.ip("route", "replace", "default", "via", "203.0.113.1")
+    client_host.ip("route", "replace", "default", "via", gateway)
     client_host.ip("addr", "del", client_host.address4 + "/30", "dev", "eth0")
     count = pinger.process.output().count("bytes from")
     wait_until(lambda: pinger.process.output().count("bytes from") > count + 40, "answers", 15)

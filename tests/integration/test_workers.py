@@ -10,7 +10,6 @@ import socket
 import pytest
 
 from harness.culvert import INSIDE4, INSIDE6
-from harness.net import ip
 from harness.peers import Openconnect
 from harness.wait import wait_until
 from test_tunnel import transfer
@@ -117,16 +116,10 @@ def test_a_client_that_moves_stays_on_its_thread(world, wire, many_workers):
     host = client.host
     handshakes = many_workers.status()["udp"]["handshakes"]
     for number in range(6):  # new ports are new hashes
-        near, far = f"203.0.113.{4 * number + 2}", f"203.0.113.{4 * number + 1}"
-        ip("link", "add", f"eth{number + 1}", "netns", host.netns, "type", "veth",
-           "peer", "name", f"lte{number}", "netns", wire.server.netns)
-        host.add_address(f"eth{number + 1}", near + "/30")
-        wire.server.add_address(f"lte{number}", far + "/30")
-        host.ip("link", "set", f"eth{number + 1}", "up")
-        wire.server.ip("link", "set", f"lte{number}", "up")
+        gateway = wire.add_second_link(host, number)
         pinger = Pinger(host, INSIDE4)
         wait_until(lambda: pinger.process.output().count("bytes from") > 5, "answers", 10)
-        host.ip("route", "replace", "default", "via", far)
+        host.ip("route", "replace", "default", "via", gateway)
         count = pinger.process.output().count("bytes from")
         wait_until(lambda: pinger.process.output().count("bytes from") > count + 15, "answers", 15)
         assert pinger.longest_gap() < 1
