@@ -25,6 +25,8 @@ constexpr Duration kDefaultDpd = std::chrono::seconds(30);
 constexpr Duration kWatchEvery = std::chrono::seconds(1);
 // How often that is before a connection that the server has left counts as lost.
 constexpr unsigned kPatience = 2;
+// How long a connection may take to show that it has survived a change of the network.
+constexpr Duration kProofTime = std::chrono::seconds(1);
 
 // Worth another address, or another time.
 bool is_transient(const Error& error) {
@@ -53,13 +55,21 @@ Connection::Connection(const Parts& parts, net::TunDevice tun, const Connector::
       inside_(parts.system, parts.dns),
       tunnel_(parts.loop, std::move(tun), *this, *this),
       timer_(parts.loop),
-      watch_timer_(parts.loop) {}
+      watch_timer_(parts.loop),
+      network_(parts.loop),
+      proof_timer_(parts.loop) {}
 
 Connection::~Connection() = default;
 
 Status Connection::start() {
   if (auto started = tunnel_.start(); !started) return started;
   watch_timer_.start_repeating(kWatchEvery, [this] { look_after_connection(); });
+  const Status watching = network_.start(tunnel_.tun().name(),
+                                         [this](NetworkWatch::Why why) { on_network_change(why); });
+  if (!watching) {
+    log::warning("tunnel", "changes of the network will be noticed late",
+                 {{"why", watching.error().message()}});
+  }
   handle(event::Start{});
   return {};
 }
@@ -161,7 +171,7 @@ void Connection::act(const action::Configure& /*action*/) {
   RoutePlan routes = plan_routes(*params_, route_input());
   DnsPlan dns = profile.use_dns ? plan_dns(*params_, routes.full) : DnsPlan{};
   inside_.configure(device, std::move(routes), std::move(dns), [this](const Status& status) {
-    if (!status) return handle(event::Failed{status.error(), false});
+    if (!status) return handle(event::Failed{status.error(), connector_.has_been_up()});
     if (times_up_ == 0) report("routes through " + tunnel_.tun().name() + ": " + routes_text());
     handle(event::Configured{});
   });
@@ -305,7 +315,9 @@ void Connection::on_login_answer(const wire::HttpResponse& response) {
   if (!success) {
     Error error = std::move(success.error());
     if (error.where.empty()) error.where = parts_.profile.url();
-    return handle(event::Failed{error, error.code == ErrorCode::kNetwork});
+    // A server that is only just starting, or a portal in between, says strange things for a while.
+    const bool strange = error.code == ErrorCode::kFailure && connector_.has_been_up();
+    return handle(event::Failed{error, error.code == ErrorCode::kNetwork || strange});
   }
   report("logged in with the certificate " + parts_.tls->own_certificate().subject);
   if (!success->banner.empty()) report("the server says: " + escape_for_display(success->banner));
@@ -417,7 +429,9 @@ void Connection::look_after_connection() {
     return;
   }
   if (session->draining()) return;
-  if (can_roam() && address_changed()) return handle(event::Renew{wire::AttachMode::kRoam});
+  if (address_changed()) {
+    return handle(event::Renew{can_roam() ? wire::AttachMode::kRoam : wire::AttachMode::kNone});
+  }
   // The answer for which the server has moved is lost, or we have given its connection up.
   if (live->peer_switched() && ++looks_since_switch_ > kPatience) {
     return connection_lost("the server does not use the connection any more");
@@ -426,6 +440,26 @@ void Connection::look_after_connection() {
     handle(
         event::Renew{params_->features.rekey ? wire::AttachMode::kRekey : wire::AttachMode::kNone});
   }
+}
+
+// Without this, DPD would find a dead path within a minute, and TCP, which sends again with growing
+// pauses, might not notice for half a minute that the path is back.
+void Connection::on_network_change(NetworkWatch::Why why) {
+  log::info("tunnel", name_of(why), {{"state", name_of(connector_.state())}});
+  handle(event::NetworkChanged{});
+  tunnel::TunnelSession* const session = tunnel_.find(kSession);
+  if (connector_.state() != State::kUp || session == nullptr) return;
+  session->path_changed();
+  asked_at_ = parts_.loop.now();
+  proof_timer_.start(kProofTime, [this] { judge_silence(); });
+  look_after_connection();
+}
+
+void Connection::judge_silence() {
+  const tunnel::CstpChannel* const live = channel();
+  if (connector_.state() != State::kUp || live == nullptr || live->last_heard() >= asked_at_)
+    return;
+  connection_lost("no answer since the network has changed");
 }
 
 void Connection::on_alive(tunnel::TunnelSession& /*session*/) {

@@ -11,6 +11,7 @@
 #include "client/connector.h"
 #include "client/dns.h"
 #include "client/inside.h"
+#include "client/network_watch.h"
 #include "client/profile.h"
 #include "client/renewal.h"
 #include "client/status_view.h"
@@ -107,6 +108,8 @@ class Connection final : private Transport::Observer,
   void note_secured(const tls::TlsSession& tls);
   [[nodiscard]] std::vector<IpAddress> inside_now() const;
   void look_after_connection();
+  void on_network_change(NetworkWatch::Why why);
+  void judge_silence();
   void connection_lost(const std::string& why);
   [[nodiscard]] bool keys_worn(const tunnel::CstpChannel& channel);
   [[nodiscard]] bool can_roam();
@@ -129,6 +132,9 @@ class Connection final : private Transport::Observer,
   tunnel::Tunnel tunnel_;
   loop::Timer timer_;
   loop::Timer watch_timer_;
+  NetworkWatch network_;
+  loop::Timer proof_timer_;
+  TimePoint asked_at_{};  // for the proof that the TLS connection has survived a change
   loop::Resolver resolver_;
   std::unique_ptr<Transport> transport_;
   std::unique_ptr<Renewal> renewal_;             // beside the tunnel

@@ -12,6 +12,8 @@ namespace {
 // One unresponsive address must not eat the whole attempt when there are others.
 constexpr Duration kLongestPerAddress = std::chrono::seconds(10);
 constexpr Duration kShortestPerAddress = std::chrono::seconds(1);
+// A network that changes all the time must not make attempts of it all the time.
+constexpr Duration kShortestWait = std::chrono::seconds(1);
 
 Error timed_out(State state) {
   const auto network = [](std::string what, std::string hint) {
@@ -74,9 +76,9 @@ std::string_view name_of(State state) {
 
 std::string_view name_of(const Event& event) {
   constexpr std::array<std::string_view, std::variant_size_v<Event>> kNames = {
-      "start",          "resolved",   "connected", "secured", "logged in", "attached",
-      "cookie refused", "configured", "alive",     "failed",  "renew",     "renewed",
-      "renewal failed", "peer ended", "tick",      "stop",    "undone"};
+      "start",          "resolved",        "connected",  "secured", "logged in", "attached",
+      "cookie refused", "configured",      "alive",      "failed",  "renew",     "renewed",
+      "renewal failed", "network changed", "peer ended", "tick",    "stop",      "undone"};
   return kNames[event.index()];
 }
 
@@ -304,6 +306,7 @@ void Connector::wait(Duration delay, TimePoint now) {
     return;
   }
   transition(State::kWaiting);
+  waiting_since_ = now;
   deadline_ = now + delay;
   act(action::StartTimer{deadline_});
 }
@@ -319,6 +322,27 @@ void Connector::on(const event::Tick& /*event*/, TimePoint now) {
     Error error = timed_out(state_);
     if (state_ != State::kResolving) error.where = endpoints_[next_endpoint_ - 1].to_string();
     on(event::Failed{std::move(error), true}, now);
+  }
+}
+
+// The addresses that worked are tried first: the name servers may be behind the tunnel. What waits
+// in the kernel to be sent again would wait longer than a new connection takes. What is being set
+// up in the system has to come to its end.
+void Connector::on(const event::NetworkChanged& /*event*/, TimePoint now) {
+  if (state_ == State::kWaiting) {
+    backoff_ = {};
+    failed_attempts_ = 0;
+    const TimePoint earliest = waiting_since_ + kShortestWait;
+    if (now >= earliest) return begin_attempt(now);
+    deadline_ = std::min(deadline_, earliest);
+    act(action::StartTimer{deadline_});
+  } else if (state_ == State::kUp && renewing_ != wire::AttachMode::kNone) {
+    renewal_backoff_ = {};
+    begin_renewal(now);
+  } else if (attempting() && state_ != State::kConfiguring && (has_been_up_ || options_.persist)) {
+    failed_attempts_ = 0;
+    act(action::DropTransport{});
+    begin_attempt(now);
   }
 }
 

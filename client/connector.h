@@ -87,6 +87,9 @@ struct RenewalFailed {
   Error error;
   bool cookie_refused = false;
 };
+// The network around us may be another one, or we have slept: what was waited for may be had now,
+// and what is under way may wait in vain.
+struct NetworkChanged {};
 // The server ended the session and does not want us back.
 struct PeerEnded {
   Error error;
@@ -105,7 +108,7 @@ using Event =
     std::variant<event::Start, event::Resolved, event::Connected, event::Secured, event::LoggedIn,
                  event::Attached, event::CookieRefused, event::Configured, event::Alive,
                  event::Failed, event::Renew, event::Renewed, event::RenewalFailed,
-                 event::PeerEnded, event::Tick, event::Stop, event::Undone>;
+                 event::NetworkChanged, event::PeerEnded, event::Tick, event::Stop, event::Undone>;
 [[nodiscard]] std::string_view name_of(const Event& event);
 
 namespace action {
@@ -186,6 +189,7 @@ class Connector {
   void on(const event::Renew& event, TimePoint now);
   void on(const event::Renewed& event, TimePoint now);
   void on(const event::RenewalFailed& event, TimePoint now);
+  void on(const event::NetworkChanged& event, TimePoint now);
   void on(const event::PeerEnded& event, TimePoint now);
   void on(const event::Tick& event, TimePoint now);
   void on(const event::Stop& event, TimePoint now);
@@ -217,6 +221,7 @@ class Connector {
   size_t next_endpoint_ = 0;         // of endpoints_
   size_t failed_attempts_ = 0;       // since the tunnel was up
   TimePoint deadline_{};             // of the attempt, or of the wait
+  TimePoint waiting_since_{};
   TimePoint up_since_{};
   Backoff backoff_;
   wire::AttachMode renewing_ = wire::AttachMode::kNone;

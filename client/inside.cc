@@ -16,8 +16,19 @@ void Inside::configure(const std::string& device, RoutePlan routes, DnsPlan dns,
   system_.submit(std::move(requests), [this, device, dns = std::move(dns), done = std::move(done)](
                                           const std::vector<net::SystemAnswer>& answers) {
     if (undoing_) return;
-    if (auto status = net::first_error(answers); !status) return done(std::move(status));
+    if (auto status = net::first_error(answers); !status) return give_up(std::move(status), done);
     configure_dns(device, dns, done);
+  });
+}
+
+// What was done in part is taken back, so that the next attempt starts from what is known.
+void Inside::give_up(Status failure, const Done& done) {
+  system_.undo_all([this, failure = std::move(failure), done](const Status& undone) {
+    if (undoing_) return;
+    if (!undone)
+      log::error("routes", "not everything could be put back", {{"why", undone.error().message()}});
+    routes_ = {};
+    done(failure);
   });
 }
 

@@ -23,7 +23,8 @@ class Inside {
   Inside& operator=(const Inside&) = delete;
 
   // Brings the system to the plan; what was in force and is not wanted any more goes first. DNS
-  // that cannot be set is no failure: see dns_error(). After an error call undo().
+  // that cannot be set is no failure: see dns_error(). After an error nothing of either plan is in
+  // force but DNS: call undo(), or configure() again.
   // REQUIRES: no configure() is under way.
   void configure(const std::string& device, RoutePlan routes, DnsPlan dns, Done done);
 
@@ -37,6 +38,7 @@ class Inside {
 
  private:
   void configure_dns(const std::string& device, DnsPlan dns, Done done);
+  void give_up(Status failure, const Done& done);
 
   net::SystemOps& system_;
   Dns& dns_;

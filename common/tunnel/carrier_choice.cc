@@ -128,6 +128,14 @@ void CarrierChoice::dtls_usable(TimePoint now) {
   explain(now);
 }
 
+void CarrierChoice::path_changed(TimePoint now) {
+  probe_backoff_.reset();
+  retry_backoff_.reset();
+  if (questioning()) ask_at_ = now;
+  if (state_ == State::kSilent) probe_at_ = now;
+  if (retry_at_) retry_at_ = std::min(*retry_at_, now + retry_backoff_.next(kRetryPauses));
+}
+
 // ---- States.
 
 void CarrierChoice::enter(State state, TimePoint now) {

@@ -98,6 +98,9 @@ class CarrierChoice {
   // What the session must carry does not fit into the path's datagrams, or does again.
   void dtls_unusable(TimePoint now);
   void dtls_usable(TimePoint now);
+  // The network is not the one that it was: what was found out about UDP has to be found out again,
+  // at once.
+  void path_changed(TimePoint now);
 
   // ---- What follows. carrier() changes in the events and in due().
 

@@ -465,6 +465,17 @@ void CstpChannel::probe() {
   flush();
 }
 
+// tcp(7), TCP_INFO.
+TimePoint CstpChannel::last_heard() const {
+  tcp_info info{};
+  socklen_t length = sizeof info;
+  if (::getsockopt(socket_.get(), IPPROTO_TCP, TCP_INFO, &info, &length) != 0) {
+    return liveness_.last_received();
+  }
+  const auto acknowledged = BootClock::now() - std::chrono::milliseconds(info.tcpi_last_ack_recv);
+  return std::max(liveness_.last_received(), TimePoint(acknowledged));
+}
+
 void CstpChannel::disconnect(uint8_t code, std::string_view text) {
   if (state_ != State::kOpen) return;
   send_control(CstpType::kDisconnect, wire::write_disconnect({code, std::string(text)}));

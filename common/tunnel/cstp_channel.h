@@ -98,6 +98,9 @@ class CstpChannel final : public Channel {
 
   [[nodiscard]] const tls::TlsSession& tls() const { return *tls_; }
   [[nodiscard]] size_t queued_bytes() const { return queue_.bytes(); }
+  // When something last came from the peer: a record, or the acknowledgement of its kernel, which
+  // also comes when what was sent last is still on its way. To a millisecond.
+  [[nodiscard]] TimePoint last_heard() const;
 
  private:
   enum class State { kOpen, kClosing, kEnded };

@@ -28,6 +28,7 @@ class Liveness {
     asked_.reset();
   }
   void sent(TimePoint now) { last_sent_ = now; }
+  [[nodiscard]] TimePoint last_received() const { return last_received_; }
 
   // What is due now; kSendDpd counts as asked from here on.
   [[nodiscard]] Action due(TimePoint now);

@@ -294,6 +294,14 @@ void TunnelSession::tick_udp(TimePoint now) {
   judge_path();
 }
 
+void TunnelSession::path_changed() {
+  if (choice_) {
+    choice_->path_changed(tunnel_.loop_.now());
+    tunnel_.schedule_udp(udp_due());
+  }
+  if (channel_ != nullptr) channel_->probe();
+}
+
 // A new handshake beside the old association, from a new port (client).
 void TunnelSession::renew_keys(TimePoint now) {
   if (!dials_ || !dtls_->up() || dtls_->handshaking()) return;

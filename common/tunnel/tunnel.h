@@ -114,6 +114,9 @@ class TunnelSession final : private DtlsObserver {
   void add_superpacket(const net::VnetHeader& header, MutableBytes packet);
   void flush_datagrams();
   void flush_stream();
+  // The network under the channels is not the one that it was: both are asked for a sign of life,
+  // and what was given up about UDP is tried again.
+  void path_changed();
   // As CstpChannel's, on every connection that there is; the end is reported once.
   void disconnect(uint8_t code, std::string_view text);
   void close(std::string_view text);

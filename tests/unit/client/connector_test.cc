@@ -270,6 +270,73 @@ TEST(Connector, AStopIsASuccessFromEveryStateAndHappensOnce) {
   }
 }
 
+TEST(Connector, AChangedNetworkEndsTheWait) {
+  Rig rig;
+  rig.come_up();
+  rig.now += 1min;
+  (void)rig.step(event::Failed{network(), true});
+  (void)rig.step(event::Failed{network(), true});
+  for (int i = 0; i < 5; ++i) {
+    (void)rig.step(event::Failed{network(), true});
+    (void)rig.tick();
+    (void)rig.step(event::Resolved{{kFirst}});
+  }
+  (void)rig.step(event::Failed{network(), true});
+  ASSERT_GE(rig.connector.next_attempt() - rig.now, 16s);
+  rig.now += 5s;
+  EXPECT_EQ(rig.step(event::NetworkChanged{}), "connect 192.0.2.1:443") << "without resolving";
+  (void)rig.step(event::Failed{network(), true});
+  EXPECT_EQ(rig.connector.next_attempt() - rig.now, 1s) << "the pauses begin anew";
+}
+
+TEST(Connector, ANetworkThatChangesAllTheTimeIsNotTriedAllTheTime) {
+  Rig rig({.persist = true});
+  (void)rig.step(event::Start{});
+  (void)rig.step(event::Resolved{{kFirst}});
+  for (int i = 0; i < 3; ++i) {
+    (void)rig.step(event::Failed{network(), true});
+    rig.now += 100ms;
+    EXPECT_EQ(rig.step(event::NetworkChanged{}), "");
+    EXPECT_EQ(rig.connector.next_attempt() - rig.now, 900ms);
+    EXPECT_EQ(rig.tick(), "connect 192.0.2.1:443");
+  }
+}
+
+TEST(Connector, WhatIsUnderWayStartsAnewInAChangedNetwork) {
+  const std::vector<Event> way = {event::Connected{}, event::Secured{}, event::Attached{}};
+  for (size_t steps = 0; steps <= way.size(); ++steps) {
+    Rig rig;
+    rig.come_up();
+    rig.now += 1min;
+    (void)rig.step(event::Failed{network(), true});
+    for (size_t i = 0; i < steps; ++i)
+      (void)rig.step(way[i]);
+    const bool in_the_system = rig.connector.state() == State::kConfiguring;
+    EXPECT_EQ(rig.step(event::NetworkChanged{}), in_the_system ? "" : "drop, connect 192.0.2.1:443")
+        << name_of(rig.connector.state());
+  }
+}
+
+TEST(Connector, TheFirstAttemptKeepsItsTime) {
+  Rig rig;
+  (void)rig.step(event::Start{});
+  (void)rig.step(event::Resolved{{kFirst}});
+  EXPECT_EQ(rig.step(event::NetworkChanged{}), "");
+  rig.now += 10s;
+  EXPECT_EQ(rig.tick(), "undo");
+}
+
+TEST(Connector, ARenewalStartsAnewInAChangedNetwork) {
+  Rig rig;
+  rig.come_up();
+  EXPECT_EQ(rig.step(event::NetworkChanged{}), "") << "the tunnel itself stays";
+  (void)rig.step(event::Renew{wire::AttachMode::kRoam});
+  EXPECT_EQ(rig.step(event::NetworkChanged{}), "roam 192.0.2.1:443 cookie");
+  (void)rig.step(event::RenewalFailed{network()});
+  EXPECT_EQ(rig.step(event::NetworkChanged{}), "roam 192.0.2.1:443 cookie");
+  EXPECT_EQ(rig.step(event::Renewed{}), "");
+}
+
 TEST(Connector, LateAnswersAreIgnored) {
   Rig rig;
   rig.come_up();

@@ -579,6 +579,43 @@ TEST(CarrierChoice, ReceivingAloneAsksNothing) {
   EXPECT_TRUE(simulation.actions.empty());
 }
 
+TEST(CarrierChoice, AChangedPathIsAskedAboutAtOnce) {
+  Simulation simulation({.dpd = 15s});
+  simulation.bring_up();
+  simulation.run(5s);
+  const TimePoint changed = simulation.now;
+  simulation.to_peer = false;
+  simulation.choice.path_changed(simulation.now);
+  simulation.run(1ms);
+  EXPECT_EQ(simulation.count(Action::kProbe, changed), 1U);
+  EXPECT_LE(simulation.until(Carrier::kTls, 1min), 2500ms);
+}
+
+TEST(CarrierChoice, AChangedPathMayBeAGoodOneAgain) {
+  Simulation simulation({.retries = true, .dpd = 15s});
+  simulation.bring_up();
+  simulation.to_peer = simulation.from_peer = false;
+  simulation.run(10min);
+  ASSERT_EQ(simulation.choice.reason(), Reason::kUdpSilent);
+  simulation.to_peer = simulation.from_peer = true;
+  simulation.choice.path_changed(simulation.now);
+  EXPECT_LE(simulation.until(Carrier::kDtls, 1min), 100ms);
+}
+
+TEST(CarrierChoice, AChangedPathIsWorthAnotherHandshakeSoon) {
+  CarrierChoice choice({.retries = true}, kStart);
+  TimePoint now = kStart;
+  for (int i = 0; i < 10; ++i) {
+    choice.handshake_started(now);
+    choice.handshake_failed(Reason::kHandshakeFailed, now);
+    now = choice.next_due();
+    ASSERT_EQ(choice.due(now), Action::kRetry);
+  }
+  ASSERT_GE(choice.next_due(), now + 30s);
+  choice.path_changed(now);
+  EXPECT_LE(choice.next_due(), now + 1s);
+}
+
 TEST(CarrierChoice, EachReasonHasItsName) {
   const std::map<Reason, std::string> names = {
       {Reason::kNoUdp, "no udp"},
