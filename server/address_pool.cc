@@ -68,6 +68,13 @@ void AddressPool::release(const IpAddress& address, std::string_view user) {
   released_at_[address] = released_.insert(released_.end(), Released{address, std::string(user)});
 }
 
+void AddressPool::remember(const IpAddress& address, std::string_view user) {
+  const bool for_clients = network_.contains(address) && address > server_address() &&
+                           address <= network_.address.plus(last_);
+  if (!for_clients || !is_free(address) || released_at_.contains(address)) return;
+  released_at_[address] = released_.insert(released_.end(), Released{address, std::string(user)});
+}
+
 // The one he gave up last.
 std::optional<IpAddress> AddressPool::take_own(std::string_view user) {
   for (auto entry = released_.end(); entry != released_.begin();) {

@@ -38,6 +38,14 @@ class AddressPool {
   // REQUIRES: taken before and not yet released.
   void release(const IpAddress& address, std::string_view user);
 
+  // Somebody has it for himself, see reserve().
+  [[nodiscard]] bool is_reserved(const IpAddress& address) const {
+    return reserved_.contains(address);
+  }
+  // `user` had it in an earlier run, later than what was remembered before. Addresses that are not
+  // for clients, or have a holder, are overlooked.
+  void remember(const IpAddress& address, std::string_view user);
+
   [[nodiscard]] uint64_t used() const { return in_use_.size(); }
   // Clients that fit; at most 2^64-1 is said, however large the network is.
   [[nodiscard]] uint64_t capacity() const { return last_ - 1; }

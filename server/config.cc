@@ -84,6 +84,9 @@ void read_network(TomlReader& reader, NetworkSettings& network) {
   read_routes(reader, network);
 }
 
+// RFC 8446 section 5.5: 2^24.5 records of full size.
+constexpr int64_t kMostRekeyRecords = int64_t{1} << 24;
+
 void read_seconds(TomlReader& reader, std::string_view key, seconds min, seconds max,
                   seconds& out) {
   const auto value = reader.duration(key, min, max);
@@ -97,6 +100,10 @@ void read_session(TomlReader& reader, SessionSettings& session) {
   read_seconds(reader, "session.keepalive", seconds(1), hours(24), session.keepalive);
   read_seconds(reader, "session.idle_timeout", seconds(0), hours(24 * 30), session.idle_timeout);
   read_seconds(reader, "session.rekey_time", seconds(0), hours(24 * 30), session.rekey_time);
+  if (const auto records = reader.integer("session.rekey_records", 1000, kMostRekeyRecords)) {
+    session.rekey_records = static_cast<uint64_t>(*records);
+  }
+  read_seconds(reader, "session.max_lifetime", seconds(0), hours(24 * 365), session.max_lifetime);
   read_seconds(reader, "session.cookie_timeout", seconds(1), hours(24 * 30),
                session.cookie_timeout);
   const auto limit = reader.integer("session.max_per_user", 1, 65535);

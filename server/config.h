@@ -13,6 +13,7 @@
 #include "common/base/address.h"
 #include "common/base/log.h"
 #include "common/base/result.h"
+#include "common/tunnel/key_life.h"
 
 namespace culvert::server {
 
@@ -56,6 +57,11 @@ struct SessionSettings {
   // How old the keys of a connection may get before its client comes with new ones; zero: no limit
   // but the client's own.
   std::chrono::seconds rekey_time{24 * 3600};
+  // How many records the keys of a stock client's TLS 1.3 connection may protect in one direction
+  // before the client is made to come with new ones.
+  uint64_t rekey_records = tunnel::kRecordsPerKey;
+  // How long a session may last from its login on; zero: for ever.
+  std::chrono::seconds max_lifetime{0};
   // How long a session without a connection can be taken up again.
   std::chrono::seconds cookie_timeout{300};
   uint32_t max_per_user = 2;

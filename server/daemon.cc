@@ -28,6 +28,7 @@
 #include "server/posted_gate.h"
 #include "server/privileges.h"
 #include "server/session_manager.h"
+#include "server/sqlite_store.h"
 #include "server/tls_files.h"
 
 namespace culvert::server {
@@ -162,6 +163,7 @@ class Daemon final : public ControlTarget {
   Status open_device(Rules rules);
   Status drop();
   Status start();
+  Status open_store();
   void serve();
   void stop();
 
@@ -191,6 +193,7 @@ class Daemon final : public ControlTarget {
   std::unique_ptr<DataPlane> data_;
   std::unique_ptr<DataCarrier> carrier_;
   std::unique_ptr<net::LocalSystemOps> system_;
+  std::unique_ptr<SqliteStore> store_;
   std::unique_ptr<SessionManager> sessions_;
   std::unique_ptr<PostedGate> gate_;
   std::unique_ptr<LoginThread> login_;
@@ -308,6 +311,9 @@ Status Daemon::open_device(Rules rules) {
 
 Status Daemon::drop() {
   warn_about_files(account_, config_);
+  if (Status made = make_state_folder(parent_path(options_.state_file), account_); !made) {
+    log::debug("daemon", "no state folder", {{"why", made.error().message()}});  // more to follow
+  }
   // To be removed by the service user at the end, if the folder lets him. The journal stays root's:
   // in a sticky folder root itself could not open it again (fs.protected_regular, proc_sys_fs(5)).
   if (::lchown(options_.control_socket.c_str(), account_.uid, account_.gid) != 0) {
@@ -330,12 +336,32 @@ Status Daemon::start() {
                     });
   });
   if (!set_up) return set_up;
+  if (Status opened = open_store(); !opened) return opened;
   if (Status started = data_->start(); !started) return started;
   login_ = std::make_unique<LoginThread>(std::move(listener_), tls_, *gate_);
   gate_->set_login(*login_);
   if (Status started = login_->start(); !started) return started;
   ticker_.emplace(loop_);
   ticker_->start_repeating(kTick, [this] { on_tick(); });
+  return {};
+}
+
+// As the service user, to whom its files belong. What the state of things refuses is over, and the
+// rest may be taken up from the first login on.
+Status Daemon::open_store() {
+  auto opened = SqliteStore::open(options_.state_file);
+  if (opened) {
+    store_ = std::move(opened->store);
+    sessions_->restore(*store_, std::move(opened->state), *tls_);
+    return {};
+  }
+  Error error = std::move(opened.error());
+  if (error.code == ErrorCode::kAlreadyUp) {
+    error.hint = "another server uses it: give each a control socket with a name of its own";
+    return error;
+  }
+  log::error("daemon", "sessions will not survive a restart of the server",
+             {{"file", options_.state_file}, {"why", error.message()}});
   return {};
 }
 
@@ -358,6 +384,7 @@ void Daemon::serve() {
 void Daemon::stop() {
   ticker_.reset();
   control_.reset();
+  if (store_) store_->note_alive(wall_now());
   if (login_) login_->stop_and_join();
   data_->stop_and_join();
   const Status undone =

@@ -15,6 +15,9 @@ struct RunOptions {
   // "<socket>.undo": what the next start puts back should this run be killed. Empty after a clean
   // stop, and removed where the service user may remove it.
   std::string control_socket;
+  // Absolute path of the database of sessions; its folder is created if it is missing. Without it
+  // (no rights, a broken disk) the server serves, and says that sessions will not survive it.
+  std::string state_file;
 };
 
 // Serves until SIGTERM or SIGINT, then puts everything back and returns. SIGHUP reloads.

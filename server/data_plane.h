@@ -22,6 +22,7 @@
 #include "common/tls/dtls_config.h"
 #include "common/tls/dtls_cookie.h"
 #include "common/tls/tls_session.h"
+#include "common/tunnel/key_life.h"
 #include "common/tunnel/stats.h"
 #include "common/tunnel/tunnel.h"
 #include "common/wire/culvert_features.h"
@@ -62,6 +63,7 @@ struct SessionStats {
   std::string channel;         // what carries packets: "tls" or "dtls"; empty: none at the moment
   std::string channel_reason;  // why; empty without a UDP channel
   std::string tls_version, cipher;
+  tunnel::KeyUse tls_use;   // of its TLS connection; the age is not told
   std::string dtls_cipher;  // empty: no UDP channel
   Mtu path_mtu;
   size_t queued_bytes = 0;

@@ -45,6 +45,17 @@ Status make_runtime_folder(const std::string& path, const Account& account) {
   return {};
 }
 
+Status make_state_folder(const std::string& path, const Account& account) {
+  if (::mkdir(path.c_str(), 0700) != 0) {
+    if (errno == EEXIST) return {};
+    const ErrorCode code = errno == EACCES ? ErrorCode::kPermission : ErrorCode::kFailure;
+    return fail_errno(code, errno, "cannot create the state folder", path);
+  }
+  if (account.uid == ::geteuid() || ::chown(path.c_str(), account.uid, account.gid) == 0) return {};
+  return fail_errno(ErrorCode::kFailure, errno, "cannot give the state folder to the service user",
+                    path);
+}
+
 Result<std::unique_ptr<net::UndoJournal>> take_up_journal(const std::string& path,
                                                           net::Netlink& netlink) {
   auto journal = net::UndoJournal::open(path);

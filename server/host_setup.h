@@ -24,6 +24,10 @@ void raise_descriptor_limit();
 // is.
 Status make_runtime_folder(const std::string& path, const Account& account);
 
+// The folder for what outlives the server belongs to the service user alone; one that is there
+// stays as it is. Its parent has to be there.
+Status make_state_folder(const std::string& path, const Account& account);
+
 // Opens the journal and undoes what it holds.
 Result<std::unique_ptr<net::UndoJournal>> take_up_journal(const std::string& path,
                                                           net::Netlink& netlink);

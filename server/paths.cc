@@ -25,6 +25,13 @@ std::string default_control_socket() {
          "/culvertd.sock";
 }
 
+std::string state_file(std::string_view control_socket) {
+  const char* folder = std::getenv("CULVERT_STATE_DIR");
+  const auto name = std::filesystem::path(control_socket).stem().string();
+  return absolute_path(folder != nullptr && *folder != '\0' ? folder : "/var/lib/culvert") + "/" +
+         name + ".db";
+}
+
 std::string Place::config_file() const {
   if (!config.empty()) return absolute_path(config);
   return config_dir(dir) + "/" + std::string(kConfigFileName);

@@ -12,6 +12,11 @@ namespace culvert::server {
 // $CULVERT_RUNTIME_DIR/culvertd.sock, or /run/culvert/culvertd.sock.
 [[nodiscard]] std::string default_control_socket();
 
+// Where the server that answers on this control socket keeps what outlives it:
+// $CULVERT_STATE_DIR/NAME.db, or /var/lib/culvert/NAME.db, where NAME is the socket's without
+// ".sock".
+[[nodiscard]] std::string state_file(std::string_view control_socket);
+
 [[nodiscard]] std::string absolute_path(std::string_view path);
 
 }  // namespace culvert::server

@@ -3,6 +3,7 @@
 #include "server/commands.h"
 #include "server/config.h"
 #include "server/daemon.h"
+#include "server/paths.h"
 
 namespace culvert::server {
 
@@ -14,6 +15,7 @@ Status run_command(const RunCommandOptions& options) {
   RunOptions run;
   run.config = std::move(*config);
   run.control_socket = options.place.control_socket();
+  run.state_file = state_file(run.control_socket);
   return run_daemon(run);
 }
 

@@ -95,6 +95,7 @@ struct Session {
   wire::CulvertFeatures features;        // the same; none: a stock client
 
   WallTime logged_in_at{};
+  TimePoint opened_at{};  // the same by the clock that does not jump
   std::optional<WallTime> connected_at;
   std::string tls_version, cipher;  // of the present connection
   std::string channel;              // "tls" or "dtls"; empty: none
@@ -104,6 +105,7 @@ struct Session {
   size_t worker = 0;            // the data thread that it lives on
   tunnel::Counters counters;    // of all its connections, as last heard
   tunnel::Counters carried;     // the part of it that the data thread has forgotten
+  bool worn = false;            // its keys are, and the connection was asked to go
   uint64_t active_packets = 0;  // rx and tx when it was last seen active
   TimePoint active_at{};
   std::string end_reason;  // while kEnding

@@ -2,11 +2,15 @@
 #include <utility>
 
 #include "common/base/log.h"
+#include "common/tunnel/key_life.h"
 #include "server/grant.h"
 #include "server/session_manager.h"
 
 namespace culvert::server {
 namespace {
+
+// How exactly a later run knows since when a session has had no server.
+constexpr Duration kAliveEvery = std::chrono::seconds(10);
 
 void add(tunnel::Counters& sum, const tunnel::Counters& more) {
   sum.rx_packets += more.rx_packets;
@@ -43,6 +47,7 @@ void log_failure(const std::vector<net::SystemAnswer>& answers) {
 // A gentle one changes nothing of what is seen from outside, unless there was nothing.
 void SessionManager::note_attached(Session& session) {
   session.former.reset();
+  session.worn = false;
   const WallTime now = wall_now();
   const bool gentle = session.attach_mode != wire::AttachMode::kNone;
   if (session.attach_mode == wire::AttachMode::kRekey) ++session.rekeys;
@@ -97,6 +102,11 @@ void SessionManager::attach(Connected connected) {
   env_.carrier.attach(std::move(request));
 }
 
+void SessionManager::detach(Session& session) {
+  table_.detach(session, env_.now());
+  save(session);
+}
+
 void SessionManager::abandon(Attachment attachment) {
   Session* const session = table_.find(attachment.id);
   if (session == nullptr || session->state != SessionState::kAttached ||
@@ -106,7 +116,7 @@ void SessionManager::abandon(Attachment attachment) {
   log::info("session", "the client left before its tunnel was up",
             {{"session", session->id.value()}, {"user", session->user}});
   if (session->former) return return_to_former(*session);
-  table_.detach(*session, env_.now());
+  detach(*session);
   forget_channel(*session);  // one from before can still be there, but the client has given it up
 }
 
@@ -128,7 +138,7 @@ void SessionManager::return_to_former(Session& session) {
     set_routes(session, std::min(*session.mtu, session.path_mtu.value_or(*session.mtu)),
                log_failure);
   }
-  if (!former.lives) table_.detach(session, env_.now());  // but its UDP channel may carry packets
+  if (!former.lives) detach(session);  // but its UDP channel may carry packets
 }
 
 void SessionManager::update_stats(Session& session, const SessionStats& stats) {
@@ -178,7 +188,7 @@ void SessionManager::on_data_event(DataEvent event) {
                  {"user", session->user},
                  {"reason", event.reason},
                  {"kept_s", rules_.session.cookie_timeout.count()}});
-      table_.detach(*session, env_.now());
+      detach(*session);
       break;
     case DataEvent::Kind::kCarrier:
       note_carrier(*session, event.stats);
@@ -222,13 +232,43 @@ void SessionManager::on_stats(const DataPlaneStats& stats) {
     if (session == nullptr) continue;
     update_stats(*session, one);
     const bool idle = limit != Duration::zero() && env_.now() - session->active_at >= limit;
-    if (idle && session->state == SessionState::kAttached) {
+    if (session->state != SessionState::kAttached) continue;
+    if (idle)
       end_session(*session, "idle for too long");
-    }
+    else
+      wear(*session, one);
   }
 }
 
+// A stock client is told to come with new keys by a clean close: it knows no other way that loses
+// so little, and its library may not know that these are worn. Ours see to it themselves.
+void SessionManager::wear(Session& session, const SessionStats& stats) {
+  if (session.features.rekey || session.worn || !session.has_connection()) return;
+  tunnel::KeyLimits limits{.age = Duration::max()};  // that is said by Rekey-Time
+  if (stats.tls_version == "TLSv1.3") limits.records = rules_.session.rekey_records;
+  if (!tunnel::worn(stats.tls_use, limits)) return;
+  session.worn = true;
+  log::info("session", "the keys are worn: the client is to come with new ones",
+            {{"session", session.id.value()},
+             {"user", session.user},
+             {"records", stats.tls_use.records},
+             {"blocks", stats.tls_use.blocks}});
+  env_.carrier.end(session.id, EndKind::kClose, "the keys are worn");
+}
+
 void SessionManager::tick() {
+  if (table_.size() != 0 && env_.now() >= alive_noted_ + kAliveEvery) {
+    alive_noted_ = env_.now();
+    store_->note_alive(wall_now());
+  }
+  if (const auto limit = rules_.session.max_lifetime; limit != Duration::zero()) {
+    for (const SessionId id : table_.ids()) {
+      Session& session = *table_.find(id);
+      if (env_.now() >= session.opened_at + limit) {
+        end_session(session, "the session has lasted as long as it may");
+      }
+    }
+  }
   for (const SessionId id : table_.expired(env_.now())) {
     Session& session = *table_.find(id);
     end_session(session, session.state == SessionState::kLoggedIn
@@ -249,6 +289,7 @@ void SessionManager::end_session(Session& session, std::string reason) {
   if (session.state == SessionState::kEnding) return;
   const bool has_connection = session.state == SessionState::kAttached && session.on_data_plane;
   table_.begin_end(session, reason);
+  store_->remove(session.id);
   if (has_connection) {
     env_.carrier.end(session.id, EndKind::kKick, std::move(reason));  // an event follows
     return;
@@ -282,8 +323,12 @@ void SessionManager::release(Session& session) {
   for (auto route = session.routes.rbegin(); route != session.routes.rend(); ++route) {
     env_.system.submit({net::DelRoute{*route}}, log_failure);
   }
-  if (session.ipv4) ipv4_->release(*session.ipv4, session.user);
-  if (session.ipv6) ipv6_->release(*session.ipv6, session.user);
+  for (const auto& [address, pool] :
+       {std::pair{session.ipv4, &ipv4_}, std::pair{session.ipv6, &ipv6_}}) {
+    if (!address) continue;
+    (*pool)->release(*address, session.user);
+    store_->note_lease({*address, session.user});
+  }
 }
 
 tunnel::Counters SessionManager::traffic() const {

@@ -245,6 +245,11 @@ Answer<Session*> SessionManager::admit(const ConnectRequest& request, wire::Tunn
   }
   assign_networks(session, *identity.grant);
   params = params_for(session, request, rules_.network, rules_.session, env_.udp_port);
+  if (const auto limit = rules_.session.max_lifetime; limit != Duration::zero()) {
+    const Duration left = session.opened_at + limit - env_.now();
+    params.session_timeout =
+        std::max(std::chrono::floor<std::chrono::seconds>(left), std::chrono::seconds(0));
+  }
   if (wire::grants_address(params, request.offer)) return found;
   return Answer<Session*>::no(no_address());
 }
@@ -263,6 +268,7 @@ void SessionManager::connect(ConnectRequest request, ConnectDone done) {
   const TimePoint active_at = session.active_at;
   grant.attachment = {session.id, table_.attach(session, env_.now())};
   if (session.former) session.active_at = active_at;  // new keys are no sign of use
+  save(session);
   const Mtu routed = std::min(grant.params.mtu, session.path_mtu.value_or(grant.params.mtu));
   // Also when there is nothing to change: an earlier CONNECT of this session may still be waiting
   // for its routes, and answers come in the order of the submissions.

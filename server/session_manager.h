@@ -20,6 +20,7 @@
 #include "server/gate.h"
 #include "server/identity.h"
 #include "server/session_table.h"
+#include "server/store.h"
 
 namespace culvert::server {
 
@@ -57,6 +58,13 @@ class SessionManager {
 
   // kUsage if the networks have no room.
   static Result<std::unique_ptr<SessionManager>> create(Environment environment, Rules rules);
+
+  // Takes up what an earlier run has left: sessions that the present state of things allows wait
+  // for their clients (kDetached), the others are removed from the store, and users will get back
+  // the addresses that they had. From here on the store is told what happens; before, nothing is
+  // kept. `store` must outlive this. Returns how many sessions wait. Call once, before anything
+  // else.
+  size_t restore(Store& store, StoredState state, const tls::TlsConfig& tls);
 
   // The questions of the login thread, see Gate. `done` of connect() may be called at once.
   [[nodiscard]] Answer<LoginGrant> login(ProvenPeer peer, std::string user_agent);
@@ -115,6 +123,14 @@ class SessionManager {
   void set_routes(Session& session, Mtu mtu, net::SystemOps::Answers done);
   void return_to_former(Session& session);
   static void note_attached(Session& session);
+  void detach(Session& session);
+  void save(const Session& session);
+  [[nodiscard]] std::optional<std::string> take_up(const StoredSession& stored,
+                                                   const StoredState& state,
+                                                   const tls::TlsConfig& tls);
+  [[nodiscard]] bool take_back_addresses(Session& session, const User& user);
+  [[nodiscard]] bool take_back(const IpAddress& address, const std::optional<IpAddress>& fixed);
+  void wear(Session& session, const SessionStats& stats);
   void end_session(Session& session, std::string reason);
   void forget_channel(Session& session);
   void finalize(Session& session);
@@ -126,6 +142,9 @@ class SessionManager {
   Environment env_;
   Rules rules_;
   SessionTable table_;
+  NoStore no_store_;
+  Store* store_ = &no_store_;
+  TimePoint alive_noted_{};
   std::optional<AddressPool> ipv4_;
   std::optional<AddressPool> ipv6_;
   LoginCounters logins_;

@@ -30,8 +30,19 @@ Session& SessionTable::open(Session session, TimePoint now) {
   session.state = SessionState::kLoggedIn;
   session.expires = now + cookie_timeout_;
   session.active_at = now;
+  session.opened_at = now;
   const bool fresh = by_cookie_.emplace(session.cookie_hash, session.id).second;
   assert(fresh);
+  static_cast<void>(fresh);
+  return sessions_.emplace(session.id, std::move(session)).first->second;
+}
+
+Session& SessionTable::restore(Session session, TimePoint expires) {
+  skip_ids(session.id.value());
+  session.state = SessionState::kDetached;
+  session.expires = expires;
+  const bool fresh = by_cookie_.emplace(session.cookie_hash, session.id).second;
+  assert(fresh && !sessions_.contains(session.id));
   static_cast<void>(fresh);
   return sessions_.emplace(session.id, std::move(session)).first->second;
 }

@@ -2,6 +2,7 @@
 // change. Pure: time is told, nothing is done to network or kernel here.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <optional>
@@ -22,6 +23,11 @@ class SessionTable {
 
   // Takes the session in as kLoggedIn under a new id. REQUIRES: its cookie_hash is not in use.
   Session& open(Session session, TimePoint now);
+  // Takes in a session of an earlier run, under its own id, as kDetached. REQUIRES: neither the id
+  // nor the cookie_hash is in use.
+  Session& restore(Session session, TimePoint expires);
+  // Ids up to this one belong to earlier runs.
+  void skip_ids(uint64_t last) { last_id_ = std::max(last_id_, last); }
   // nullptr if there is none.
   [[nodiscard]] Session* find(SessionId id);
   // Found by the hash of the cookie, so that how long this takes says nothing about cookies that

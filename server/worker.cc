@@ -76,6 +76,7 @@ SessionStats Worker::stats_of(TunnelSession& session) const {
   if (const CstpChannel* channel = session.channel()) {
     stats.tls_version = channel->tls().version();
     stats.cipher = channel->tls().cipher();
+    stats.tls_use = tunnel::use_of(channel->tls(), {});
     stats.queued_bytes = channel->queued_bytes();
   }
   return stats;

@@ -11,6 +11,7 @@ find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(Boost REQUIRED)  # Beast's HTTP parser; headers only
 find_package(tl-expected REQUIRED)
+find_package(SQLite3 3.35 REQUIRED)
 
 # Intel's multi-buffer library has no pkg-config file; without it AES-GCM is the portable code.
 find_path(IPSEC_MB_INCLUDE intel-ipsec-mb.h)

@@ -44,7 +44,7 @@ class Host:
         self.name = name
         self.netns = f"cv{os.getpid()}-{next(_numbers)}-{name}"
         self.dir = world.dir / name
-        for folder in ("run", "state", "etc", "log"):
+        for folder in ("run", "etc", "log"):
             (self.dir / folder).mkdir(parents=True)
         self.env = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",

@@ -118,7 +118,7 @@ def up(server, client_host, channel, **session):
 
 
 @pytest.mark.parametrize("channel", ["tls", "dtls"])
-@pytest.mark.parametrize("outage", [4, 30])
+@pytest.mark.parametrize("outage", [5, 30])
 def test_a_pulled_cable(wire, server, client_host, channel, outage):
     client = up(server, client_host, channel)
     before = server.session("alice")
@@ -136,6 +136,25 @@ def test_a_pulled_cable(wire, server, client_host, channel, outage):
     talk.finish()
     if channel == "dtls":
         wait_for_channel(client, "dtls")
+
+
+def test_a_network_that_is_back_ends_the_wait(wire, server, client_host):
+    """Without its device there is no route to the server: attempts fail at once, and the pauses
+    between them grow."""
+    client = up(server, client_host, "tls", dpd="1s", cookie_timeout="10m")
+    before = server.session("alice")
+    talk = Conversation(client_host, wire.server, before["ipv4"])
+    talk.wait_for_more()
+    client_host.ip("link", "set", "eth0", "down")
+    wait_until(lambda: (client.status().get("next_attempt_seconds") or 0) >= 7, "a long pause", 40)
+    client_host.ip("link", "set", "eth0", "up")
+    client_host.add_route("default", client_host.gateway4)
+    assert wait_for_packets(client_host, time.monotonic()) < BACK_WITHIN
+    wait_until(client.is_up, "being up", 5)
+    after = server.session("alice")
+    assert after["id"] == before["id"] and after["ipv4"] == before["ipv4"]
+    talk.wait_for_more()
+    talk.finish()
 
 
 def test_the_tunnel_itself_is_no_change_of_the_network(server, client_host):

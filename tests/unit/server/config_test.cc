@@ -95,6 +95,8 @@ dpd = "1m"
 keepalive = "30s"
 idle_timeout = "0s"
 rekey_time = "10m"
+rekey_records = 16777216
+max_lifetime = "30d"
 cookie_timeout = "1h"
 max_per_user = 5
 [workers]
@@ -120,6 +122,8 @@ format = "json"
   EXPECT_EQ(config->session.dpd, seconds(60));
   EXPECT_EQ(config->session.keepalive, seconds(30));
   EXPECT_EQ(config->session.idle_timeout, seconds(0));
+  EXPECT_EQ(config->session.rekey_records, 16777216u);
+  EXPECT_EQ(config->session.max_lifetime, std::chrono::hours(24 * 30));
   EXPECT_EQ(config->session.max_per_user, 5u);
   EXPECT_EQ(config->tun_device, "vpn0");
   EXPECT_EQ(config->profile.address, "[2001:db8::1]:8443");
