@@ -186,27 +186,29 @@ char kernel_switch(const std::string& path) {
   return file ? value : '\0';
 }
 
-// A socket bound as the server would.
-int try_to_bind(const Endpoint& endpoint) {
+// A socket bound as the server would. `type`: SOCK_STREAM or SOCK_DGRAM.
+int try_to_bind(const Endpoint& endpoint, int type) {
   sockaddr_storage storage{};
   const socklen_t length = endpoint.to_sockaddr(storage);
-  const UniqueFd fd(::socket(storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const UniqueFd fd(::socket(storage.ss_family, type | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return errno;
   const int on = 1;
   const int off = 0;
-  ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (type == SOCK_STREAM) ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   if (storage.ss_family == AF_INET6) {
     ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
   }
   // Binding alone succeeds beside a listener that has set SO_REUSEADDR as well.
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&storage), length) != 0) return errno;
-  return ::listen(fd.get(), 1) != 0 ? errno : 0;
+  return type == SOCK_STREAM && ::listen(fd.get(), 1) != 0 ? errno : 0;
 }
 
-std::string port_remedy(int error, const Endpoint& endpoint) {
+std::string port_remedy(int error, const Endpoint& endpoint, int type) {
   switch (error) {
     case EADDRINUSE:
-      return "another program has it: ss -ltnp 'sport = :" + std::to_string(endpoint.port) + "'";
+      return std::string("another program has it: ss ") +
+             (type == SOCK_STREAM ? "-ltnp" : "-lunp") +
+             " 'sport = :" + std::to_string(endpoint.port) + "'";
     case EADDRNOTAVAIL:
       return "this machine does not have the address (ip address)";
     case EACCES:
@@ -353,11 +355,23 @@ Findings check_kernel(const ServerConfig& config) {
 Findings check_port(const ServerConfig& config, bool running) {
   const std::string where = config.listen.to_string();
   if (running) return {good("port", where + ", in use by the running server")};
-  const int error = try_to_bind(config.listen);
-  if (error == 0) return {good("port", where + " is free")};
-  return {bad("port", "cannot listen on " + where + ": " + std::generic_category().message(error),
-              port_remedy(error, config.listen),
-              error == EACCES || error == EPERM ? ErrorCode::kPermission : ErrorCode::kFailure)};
+  Findings out;
+  std::vector<int> types{SOCK_STREAM};
+  if (config.udp.enabled) types.push_back(SOCK_DGRAM);
+  for (const int type : types) {
+    const std::string what = (type == SOCK_STREAM ? "TCP " : "UDP ") + where;
+    const int error = try_to_bind(config.listen, type);
+    if (error == 0) {
+      out.push_back(good("port", what + " is free"));
+      continue;
+    }
+    const bool denied = error == EACCES || error == EPERM;
+    out.push_back(bad("port",
+                      "cannot listen on " + what + ": " + std::generic_category().message(error),
+                      port_remedy(error, config.listen, type),
+                      denied ? ErrorCode::kPermission : ErrorCode::kFailure));
+  }
+  return out;
 }
 
 Findings check_tun(const ServerConfig& config, bool running) {

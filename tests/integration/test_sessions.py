@@ -3,10 +3,14 @@
     client1 (alice), client2 (bob) ── culvertd
 """
 import json
+import pathlib
+import signal
 
 import pytest
 
-from harness.culvert import INSIDE4, Client
+from harness.certs import SERVER, Ca
+from harness.cstp import RawClient, value_of
+from harness.culvert import INSIDE4, NAME, Client
 from harness.wait import wait_until
 
 
@@ -99,11 +103,50 @@ def test_too_many_sessions_of_a_user_are_refused_or_replace_the_oldest(world, wi
     assert len([s for s in server.sessions() if s["state"] == "attached"]) == 1
 
 
-def test_reload_takes_up_a_new_certificate_and_keeps_sessions(tunnel, running_server):
-    before = running_server.session("alice")["id"]
-    running_server.run("reload")
+def shown_certificate(server, host):
+    """The serial number of the certificate that the server shows."""
+    done = host.run("sh", "-c", "openssl s_client -connect 198.51.100.1:443 </dev/null 2>/dev/null"
+                                " | openssl x509 -noout -serial", check=False)
+    return done.stdout.strip().partition("=")[2]
+
+
+def new_server_certificate(server):
+    ca = Ca.of(server.host.world.dir, server.dir / "ca.crt", server.dir / "ca.key")
+    return ca.issue(NAME, (SERVER,), (f"DNS:{NAME}", "IP:198.51.100.1"))
+
+
+@pytest.mark.parametrize("way", ["command", "SIGHUP"])
+def test_reload_takes_up_a_new_certificate_and_keeps_sessions(tunnel, running_server, way):
+    server = running_server
+    before = server.session("alice")["id"]
+    old = shown_certificate(server, tunnel.host)
+    issued = new_server_certificate(server)
+    for name, path in (("server.crt", issued.certificate), ("server.key", issued.key)):
+        (server.dir / name).write_bytes(pathlib.Path(path).read_bytes())
+    assert shown_certificate(server, tunnel.host) == old, "not before somebody says so"
+    if way == "command":
+        server.run("reload")
+    else:
+        server.process.send(signal.SIGHUP)
+    wait_until(lambda: shown_certificate(server, tunnel.host) not in ("", old), "the new one", 5)
     tunnel.host.ping(INSIDE4)
-    assert running_server.session("alice")["id"] == before
+    assert server.session("alice")["id"] == before
+
+
+def test_a_reload_is_all_or_nothing(tunnel, running_server):
+    """The certificate is new and good, but its key is another one's: nothing is taken up, also of
+    the configuration that came with it."""
+    server = running_server
+    old = shown_certificate(server, tunnel.host)
+    issued = new_server_certificate(server)
+    server.configure("session", dpd="7s")
+    (server.dir / "server.crt").write_bytes(pathlib.Path(issued.certificate).read_bytes())
+    done = server.run("reload", check=False)
+    assert done.returncode == 2 and "server.key" in done.stderr, done.stderr
+    assert shown_certificate(server, tunnel.host) == old
+    raw = RawClient(tunnel.host, server.export_for("bob"))
+    assert value_of(raw.attach(), "X-CSTP-DPD") != "7"
+    tunnel.host.ping(INSIDE4)
 
 
 def test_a_broken_configuration_at_reload_changes_nothing(tunnel, running_server):

@@ -156,22 +156,38 @@ TEST(NetworkChecks, DnsServerOutsideTheRoutesIsAWarning) {
   EXPECT_EQ(worst(check_networks(config, {})), Grade::kGood);
 }
 
-TEST(PortChecks, PortInUseSaysWhoToAsk) {
-  const UniqueFd holder(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof address;
-  auto* const generic = reinterpret_cast<sockaddr*>(&address);
-  ASSERT_EQ(::bind(holder.get(), generic, length), 0);
-  ASSERT_EQ(::listen(holder.get(), 1), 0);
-  ASSERT_EQ(::getsockname(holder.get(), generic, &length), 0);
+// A socket of this kind on a port of loopback, and a configuration that wants the same port.
+struct TakenPort {
+  explicit TakenPort(int type) : holder(::socket(AF_INET, type | SOCK_CLOEXEC, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof address;
+    auto* const generic = reinterpret_cast<sockaddr*>(&address);
+    EXPECT_EQ(::bind(holder.get(), generic, length), 0);
+    if (type == SOCK_STREAM) EXPECT_EQ(::listen(holder.get(), 1), 0);
+    EXPECT_EQ(::getsockname(holder.get(), generic, &length), 0);
+    config.listen = {IpAddress::v4(INADDR_LOOPBACK), ntohs(address.sin_port)};
+  }
+  UniqueFd holder;
   ServerConfig config;
-  config.listen = {IpAddress::v4(INADDR_LOOPBACK), ntohs(address.sin_port)};
-  const Findings findings = check_port(config, false);
+};
+
+TEST(PortChecks, PortInUseSaysWhoToAsk) {
+  const TakenPort taken(SOCK_STREAM);
+  const Findings findings = check_port(taken.config, false);
   EXPECT_EQ(worst(findings), Grade::kBad);
   EXPECT_NE(all_of(findings).find("ss -ltnp"), std::string::npos) << all_of(findings);
-  EXPECT_EQ(worst(check_port(config, true)), Grade::kGood);
+  EXPECT_EQ(worst(check_port(taken.config, true)), Grade::kGood);
+}
+
+TEST(PortChecks, TheUdpPortIsLookedAtToo) {
+  TakenPort taken(SOCK_DGRAM);
+  const Findings findings = check_port(taken.config, false);
+  EXPECT_EQ(worst(findings), Grade::kBad);
+  EXPECT_NE(all_of(findings).find("ss -lunp"), std::string::npos) << all_of(findings);
+  taken.config.udp.enabled = false;
+  EXPECT_EQ(worst(check_port(taken.config, false)), Grade::kGood);
 }
 
 TEST(PortChecks, AddressOfAnotherMachineIsNamedAsSuch) {
