@@ -11,14 +11,13 @@
 
 #include "common/base/file.h"
 #include "common/base/log.h"
+#include "common/helper/remote_system_ops.h"
 #include "common/loop/loop.h"
 #include "common/loop/signal.h"
 #include "common/loop/timer.h"
 #include "common/net/sys.h"
-#include "common/net/system_ops.h"
 #include "common/net/tun_device.h"
 #include "common/net/tun_steering.h"
-#include "common/net/undo_journal.h"
 #include "common/tls/cpu.h"
 #include "server/control_commands.h"
 #include "server/data_plane.h"
@@ -145,7 +144,8 @@ void warn_about_files(const Account& account, const ServerConfig& config) {
 // The parts in the order in which they are made; they go in the reverse order.
 class Daemon final : public ControlTarget {
  public:
-  explicit Daemon(const RunOptions& options) : options_(options), config_(options.config) {}
+  Daemon(const RunOptions& options, UniqueFd helper)
+      : options_(options), config_(options.config), helper_(std::move(helper)) {}
   ~Daemon() override;
 
   Status run();
@@ -170,6 +170,7 @@ class Daemon final : public ControlTarget {
   Status wait_for(const std::function<void(net::SystemOps::Finished)>& begin);
   void on_stop(std::string_view signal);
   void on_data_event(DataEvent event);
+  void on_helper_lost(Error error);
   void on_hangup();
   void on_tick();
   void apply(ServerConfig config, Rules rules, std::shared_ptr<const tls::TlsConfig> tls,
@@ -177,8 +178,8 @@ class Daemon final : public ControlTarget {
 
   const RunOptions& options_;
   ServerConfig config_;
+  UniqueFd helper_;  // until `system_` has it
   ServerFacts facts_;
-  Account account_;
   bool stopping_ = false;
   Status failure_;  // why the server could not go on
   unsigned ticks_ = 0;
@@ -192,7 +193,7 @@ class Daemon final : public ControlTarget {
   std::optional<UdpService> udp_;  // until the data thread has it
   std::unique_ptr<DataPlane> data_;
   std::unique_ptr<DataCarrier> carrier_;
-  std::unique_ptr<net::LocalSystemOps> system_;
+  std::unique_ptr<helper::RemoteSystemOps> system_;
   std::unique_ptr<SqliteStore> store_;
   std::unique_ptr<SessionManager> sessions_;
   std::unique_ptr<PostedGate> gate_;
@@ -220,9 +221,6 @@ Status Daemon::run() {
 // so that a start that cannot succeed has changed nothing.
 Status Daemon::open() {
   raise_descriptor_limit();
-  auto account = plan_privileges(config_.user);
-  if (!account) return account.error();
-  account_ = std::move(*account);
   auto tls = load_tls_config(config_.tls);
   if (!tls) return tls.error();
   tls_ = std::move(*tls);
@@ -231,7 +229,8 @@ Status Daemon::open() {
   if (!rules) return rules.error();
 
   // The socket first: it tells whether another server runs here, whose journal must not be undone.
-  if (Status made = make_runtime_folder(parent_path(options_.control_socket), account_); !made) {
+  if (Status made = make_runtime_folder(parent_path(options_.control_socket), options_.account);
+      !made) {
     return made;
   }
   auto control = serve_control(loop_, options_.control_socket, *this);
@@ -276,14 +275,14 @@ Status Daemon::open_udp(const Endpoint& local) {
 }
 
 Status Daemon::open_device(Rules rules) {
-  auto netlink = net::Netlink::open();
-  if (!netlink) return netlink.error();
   auto queues = open_queues(sys_, config_);
   if (!queues) return queues.error();
   facts_.device = queues->front().name();
   facts_.offloads = net::name_of(queues->front().offloads());
-  auto journal = take_up_journal(options_.control_socket + ".undo", *netlink);
-  if (!journal) return journal.error();
+  Status begun = helper::begin(
+      helper_, {.journal = undo_journal(options_.control_socket),
+                .scope = {.role = net::SystemScope::Role::kServer, .device = facts_.device}});
+  if (!begun) return begun;
   auto steering = steer(sys_, config_, queues->front());
   auto data = DataPlane::create(
       std::move(*queues), std::move(steering), std::exchange(udp_, std::nullopt),
@@ -293,10 +292,10 @@ Status Daemon::open_device(Rules rules) {
   if (!data) return data.error();
   data_ = std::move(*data);
   carrier_ = std::make_unique<DataCarrier>(*data_);
-  // Its thread starts with the first request, after the privileges were dropped.
-  system_ = std::make_unique<net::LocalSystemOps>(
-      std::move(*netlink), [this](std::function<void()> task) { loop_.post(std::move(task)); },
-      net::LocalSystemOpsOptions{.journal = std::move(*journal), .own_device = facts_.device});
+  auto system = helper::RemoteSystemOps::create(
+      loop_, std::move(helper_), [this](Error error) { on_helper_lost(std::move(error)); });
+  if (!system) return system.error();
+  system_ = std::move(*system);
   auto sessions = SessionManager::create({.system = *system_,
                                           .carrier = *carrier_,
                                           .device = facts_.device,
@@ -310,17 +309,16 @@ Status Daemon::open_device(Rules rules) {
 }
 
 Status Daemon::drop() {
-  warn_about_files(account_, config_);
-  if (Status made = make_state_folder(parent_path(options_.state_file), account_); !made) {
+  warn_about_files(options_.account, config_);
+  if (Status made = make_state_folder(parent_path(options_.state_file), options_.account); !made) {
     log::debug("daemon", "no state folder", {{"why", made.error().message()}});  // more to follow
   }
-  // To be removed by the service user at the end, if the folder lets him. The journal stays root's:
-  // in a sticky folder root itself could not open it again (fs.protected_regular, proc_sys_fs(5)).
-  if (::lchown(options_.control_socket.c_str(), account_.uid, account_.gid) != 0) {
+  // To be removed by the service user at the end, if the folder lets him.
+  if (::lchown(options_.control_socket.c_str(), options_.account.uid, options_.account.gid) != 0) {
     log::debug("daemon", "the control socket keeps its owner");
   }
-  if (Status dropped = drop_privileges(account_); !dropped) return dropped;
-  facts_.user = account_.name;
+  if (Status dropped = drop_privileges(options_.account, Keep::kNothing); !dropped) return dropped;
+  facts_.user = options_.account.name;
   facts_.config_file = config_.file;
   return {};
 }
@@ -389,9 +387,7 @@ void Daemon::stop() {
   data_->stop_and_join();
   const Status undone =
       wait_for([this](net::SystemOps::Finished done) { system_->undo_all(std::move(done)); });
-  if (undone) {
-    ::unlink((options_.control_socket + ".undo").c_str());
-  } else {
+  if (!undone) {
     log::error("daemon", "not everything could be put back", {{"error", undone.error().message()}});
   }
   log::info("daemon", "stopped");
@@ -431,6 +427,13 @@ void Daemon::on_data_event(DataEvent event) {
   if (event.kind != DataEvent::Kind::kTunLost) return sessions_->on_data_event(std::move(event));
   failure_ = fail(ErrorCode::kFailure, "the TUN device was deleted", facts_.device,
                   "start the server again, and find out who did it");
+  stopping_ = true;
+  loop_.stop();
+}
+
+// Nobody could route the next session; the guard puts back what the helper has left.
+void Daemon::on_helper_lost(Error error) {
+  failure_ = std::move(error);
   stopping_ = true;
   loop_.stop();
 }
@@ -501,8 +504,12 @@ void Daemon::apply(ServerConfig config, Rules rules, std::shared_ptr<const tls::
 
 }  // namespace
 
-Status run_daemon(const RunOptions& options) {
-  return Daemon(options).run();
+std::string undo_journal(const std::string& control_socket) {
+  return control_socket + ".undo";
+}
+
+Status run_daemon(const RunOptions& options, UniqueFd helper) {
+  return Daemon(options, std::move(helper)).run();
 }
 
 }  // namespace culvert::server

@@ -56,18 +56,6 @@ Status make_state_folder(const std::string& path, const Account& account) {
                     path);
 }
 
-Result<std::unique_ptr<net::UndoJournal>> take_up_journal(const std::string& path,
-                                                          net::Netlink& netlink) {
-  auto journal = net::UndoJournal::open(path);
-  if (!journal) return journal.error();
-  const size_t left = journal->pending().size();
-  if (left != 0) {
-    log::warning("daemon", "putting back what a killed server has left", {{"changes", left}});
-    if (Status undone = journal->undo_all(netlink); !undone) return undone.error();
-  }
-  return std::make_unique<net::UndoJournal>(std::move(*journal));
-}
-
 std::vector<net::SystemRequest> device_setup(const SessionManager& sessions,
                                              const std::string& device) {
   std::vector<net::SystemRequest> requests;

@@ -2,14 +2,11 @@
 // left behind put back, and how its TUN device has to look.
 #pragma once
 
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "common/base/result.h"
-#include "common/net/netlink.h"
 #include "common/net/system_request.h"
-#include "common/net/undo_journal.h"
 #include "server/service_user.h"
 #include "server/session_manager.h"
 
@@ -27,10 +24,6 @@ Status make_runtime_folder(const std::string& path, const Account& account);
 // The folder for what outlives the server belongs to the service user alone; one that is there
 // stays as it is. Its parent has to be there.
 Status make_state_folder(const std::string& path, const Account& account);
-
-// Opens the journal and undoes what it holds.
-Result<std::unique_ptr<net::UndoJournal>> take_up_journal(const std::string& path,
-                                                          net::Netlink& netlink);
 
 // Our addresses and an "unreachable" route for each pool, so that the kernel answers for absent
 // clients; host routes come with the sessions.

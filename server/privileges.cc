@@ -11,22 +11,11 @@
 namespace culvert::server {
 namespace {
 
-struct KeptCapability {
-  unsigned capability;
-  const char* reason;
-};
-
-// What the running server still needs, and why. Nothing else is kept.
-constexpr KeptCapability kKept[] = {
-    {CAP_NET_ADMIN, "each session's host routes come and go with it"},
-};
-
 constexpr auto kHeld = static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED);
 
-void select_kept() {
+void select_kept(Keep keep) {
   capng_clear(CAPNG_SELECT_ALL);
-  for (const KeptCapability& kept : kKept)
-    capng_update(CAPNG_ADD, kHeld, kept.capability);
+  if (keep == Keep::kNetAdmin) capng_update(CAPNG_ADD, kHeld, CAP_NET_ADMIN);
 }
 
 Error drop_error(int result) {
@@ -37,10 +26,10 @@ Error drop_error(int result) {
 
 // From root to the service user. The bounding set can only be emptied with CAP_SETPCAP, which a
 // container's root may lack; no_new_privs then still keeps what is gone from coming back.
-Status change_user(const Account& account) {
+Status change_user(const Account& account, Keep keep) {
   for (const int flags : {CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING | CAPNG_CLEAR_AMBIENT,
                           static_cast<int>(CAPNG_DROP_SUPP_GRP)}) {
-    select_kept();
+    select_kept(keep);
     const int result = capng_change_id(static_cast<int>(account.uid), static_cast<int>(account.gid),
                                        static_cast<capng_flags_t>(flags));
     if (result == 0) return {};
@@ -52,10 +41,10 @@ Status change_user(const Account& account) {
 }
 
 // The user stays; only capabilities go. Without CAP_SETPCAP the bounding set stays.
-Status drop_capabilities() {
+Status drop_capabilities(Keep keep) {
   capng_get_caps_process();
   const bool may_bound = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP) != 0;
-  select_kept();
+  select_kept(keep);
   const int result = capng_apply(may_bound ? CAPNG_SELECT_ALL : CAPNG_SELECT_CAPS);
   return result == 0 ? Status() : Status(drop_error(result));
 }
@@ -78,11 +67,10 @@ Result<Account> plan_privileges(const std::string& user) {
   if (capng_get_caps_process() != 0) {
     return fail(ErrorCode::kPermission, "the process's capabilities cannot be read");
   }
-  for (const KeptCapability& kept : kKept) {
-    if (capng_have_capability(CAPNG_EFFECTIVE, kept.capability) != 0) continue;
+  if (capng_have_capability(CAPNG_EFFECTIVE, CAP_NET_ADMIN) == 0) {
     return fail(ErrorCode::kPermission,
-                "the server needs the capability " +
-                    std::string(capng_capability_to_name(kept.capability)) + ": " + kept.reason,
+                "the server needs the capability net_admin: for its TUN device, and for the host "
+                "routes that come and go with sessions",
                 {}, "start it as root, or give it to the service (AmbientCapabilities)");
   }
   if (::geteuid() != 0) {
@@ -98,9 +86,9 @@ Result<Account> plan_privileges(const std::string& user) {
   return **account;
 }
 
-Status drop_privileges(const Account& account) {
+Status drop_privileges(const Account& account, Keep keep) {
   const bool other = account.uid != ::geteuid() || account.gid != ::getegid();
-  if (Status dropped = other ? change_user(account) : drop_capabilities(); !dropped) {
+  if (Status dropped = other ? change_user(account, keep) : drop_capabilities(keep); !dropped) {
     return dropped;
   }
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {

@@ -1,7 +1,8 @@
 // Privileges: which ones the server needs, whether it has them, and giving up the rest.
 //
-// Sockets, TUN queue and journal are opened first; then drop_privileges() changes to the service
-// user, before any thread starts, because identity and capabilities belong to threads.
+// Sockets and TUN queues are opened first; then drop_privileges() changes to the service user,
+// before any thread starts, because identity and capabilities belong to threads. Changes to the
+// system are made by a helper process, which alone keeps a capability.
 #pragma once
 
 #include <string>
@@ -16,9 +17,13 @@ namespace culvert::server {
 // who must have CAP_NET_ADMIN. Errors: kPermission, kUsage for an account that does not exist.
 [[nodiscard]] Result<Account> plan_privileges(const std::string& user);
 
-// Becomes `account`, keeps the capabilities that are listed with their reasons in privileges.cc,
-// drops all others for good (bounding set, no_new_privs).
+enum class Keep : uint8_t {
+  kNothing,
+  kNetAdmin,  // CAP_NET_ADMIN: addresses and routes
+};
+// Becomes `account` and drops all capabilities that are not kept for good (bounding set,
+// no_new_privs).
 // REQUIRES: plan_privileges() gave the account; no other thread runs.
-[[nodiscard]] Status drop_privileges(const Account& account);
+[[nodiscard]] Status drop_privileges(const Account& account, Keep keep);
 
 }  // namespace culvert::server

@@ -1,9 +1,11 @@
 // culvertd run: configuration and logging, then the daemon.
 #include "common/base/log.h"
+#include "common/helper/guard.h"
 #include "server/commands.h"
 #include "server/config.h"
 #include "server/daemon.h"
 #include "server/paths.h"
+#include "server/privileges.h"
 
 namespace culvert::server {
 
@@ -12,11 +14,19 @@ Status run_command(const RunCommandOptions& options) {
   if (!config) return config.error();
   log::init("culvertd", options.level.value_or(config->log.level),
             options.format.value_or(config->log.format));
+  auto account = plan_privileges(config->user);
+  if (!account) return account.error();
   RunOptions run;
+  run.account = std::move(*account);
   run.config = std::move(*config);
   run.control_socket = options.place.control_socket();
   run.state_file = state_file(run.control_socket);
-  return run_daemon(run);
+  auto helper =
+      helper::split_process({.journal = undo_journal(run.control_socket), .reduce = [&run] {
+                               return drop_privileges(run.account, Keep::kNetAdmin);
+                             }});
+  if (!helper) return helper.error();
+  return run_daemon(run, std::move(*helper));
 }
 
 }  // namespace culvert::server

@@ -1,31 +1,21 @@
 // SystemOps: the seam for privileged work. Whoever wants the system changed submits requests, plain
-// values, and is answered later; who carries them out (a thread of this process today, a privileged
-// helper process some day) is not the submitter's business.
+// values, and is answered later; who carries them out (a privileged helper process, see
+// common/helper, or a thread of this process) is not the submitter's business.
 #pragma once
 
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/base/result.h"
 #include "common/net/netlink.h"
+#include "common/net/system_answer.h"
+#include "common/net/system_executor.h"
 #include "common/net/system_request.h"
 #include "common/net/undo_journal.h"
 
 namespace culvert::net {
-
-struct SystemAnswer {
-  std::optional<Error> error{};  // absent: done
-  std::string output{};          // SetSysctl: the previous value; RunNft: what nft printed
-  bool attempted = true;         // false: an earlier request of the batch failed
-
-  [[nodiscard]] bool ok() const { return !error.has_value(); }
-};
-
-// The first error of the answers, or success.
-Status first_error(const std::vector<SystemAnswer>& answers);
 
 class SystemOps {
  public:
@@ -45,25 +35,9 @@ class SystemOps {
   virtual void undo_all(Finished done) = 0;
 };
 
-// Carries out one request, which is validated first. Blocks: a system call for most, up to ten
-// seconds for RunNft.
-SystemAnswer execute(Netlink& netlink, const SystemRequest& request);
-
-// The request that takes `request` back, or nothing for what needs none: deletions are not undone,
-// and a link is only ever changed on a device of our own. SetSysctl: from the answer, i.e. after
-// execute().
-std::optional<SystemRequest> inverse(const SystemRequest& request, const SystemAnswer& answer);
-
-// The same before execute(), for the journal: SetSysctl reads the present value. An error means
-// that it cannot be read and the change must not be made.
-Result<std::optional<SystemRequest>> inverse_before(const SystemRequest& request);
-
 struct LocalSystemOpsOptions {
-  // Where to write inverses before changes are made; absent: nothing is written. A request equal to
-  // a pending inverse (somebody takes a change back) strikes that entry.
+  // Both as in SystemExecutor.
   std::unique_ptr<UndoJournal> journal;
-  // Our own TUN device. What hangs on it goes with it when the process ends, however it ends, and
-  // is not journalled. Empty: journal everything.
   std::string own_device;
 };
 

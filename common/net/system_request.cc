@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/base/text.h"
+#include "common/net/request_line.h"
 #include "common/net/tun_device.h"
 
 namespace culvert::net {
@@ -114,44 +115,6 @@ struct Validator {
 
 // ---- writing
 
-bool is_plain(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-         c == '_' || c == ':' || c == '/' || c == '-';
-}
-
-class LineWriter {
- public:
-  explicit LineWriter(std::string_view verb) : line_(verb) {}
-
-  LineWriter& text(std::string_view key, std::string_view value) {
-    static constexpr char kDigits[] = "0123456789ABCDEF";
-    line_.append(" ").append(key).append("=");
-    for (const char c : value) {
-      if (is_plain(c)) {
-        line_ += c;
-      } else {
-        const auto byte = static_cast<unsigned char>(c);
-        line_.append({'%', kDigits[byte >> 4], kDigits[byte & 15]});
-      }
-    }
-    return *this;
-  }
-  LineWriter& text_unless_empty(std::string_view key, std::string_view value) {
-    return value.empty() ? *this : text(key, value);
-  }
-  LineWriter& number(std::string_view key, std::optional<uint32_t> value) {
-    return value ? text(key, std::to_string(*value)) : *this;
-  }
-  LineWriter& flag(std::string_view key, bool value) { return value ? text(key, "1") : *this; }
-
-  LineWriter& route(const Route& route);
-  LineWriter& rule(const Rule& rule);
-  std::string take() { return std::move(line_); }
-
- private:
-  std::string line_;
-};
-
 constexpr std::array<std::pair<Route::Type, std::string_view>, 4> kTypeWords{{
     {Route::Type::kUnicast, "unicast"},
     {Route::Type::kUnreachable, "unreachable"},
@@ -159,23 +122,23 @@ constexpr std::array<std::pair<Route::Type, std::string_view>, 4> kTypeWords{{
     {Route::Type::kBlackhole, "blackhole"},
 }};
 
-LineWriter& LineWriter::route(const Route& route) {
-  text("destination", route.destination.to_string());
-  text("type", kTypeWords[static_cast<size_t>(route.type)].second);
-  number("table", route.table);
-  text_unless_empty("device", route.device);
-  if (route.gateway) text("gateway", route.gateway->to_string());
-  number("mtu", route.mtu);
-  number("metric", route.metric);
-  if (route.preferred_source) text("source", route.preferred_source->to_string());
-  return flag("onlink", route.onlink);
+LineWriter& write_route(LineWriter& line, const Route& route) {
+  line.text("destination", route.destination.to_string());
+  line.text("type", kTypeWords[static_cast<size_t>(route.type)].second);
+  line.number("table", route.table);
+  line.text_unless_empty("device", route.device);
+  if (route.gateway) line.text("gateway", route.gateway->to_string());
+  line.number("mtu", route.mtu);
+  line.number("metric", route.metric);
+  if (route.preferred_source) line.text("source", route.preferred_source->to_string());
+  return line.flag("onlink", route.onlink);
 }
 
-LineWriter& LineWriter::rule(const Rule& rule) {
-  text("family", rule.family == Family::kV4 ? "ipv4" : "ipv6");
-  number("priority", rule.priority);
-  number("fwmark", rule.fwmark);
-  return number("table", rule.table);
+LineWriter& write_rule(LineWriter& line, const Rule& rule) {
+  line.text("family", rule.family == Family::kV4 ? "ipv4" : "ipv6");
+  line.number("priority", rule.priority);
+  line.number("fwmark", rule.fwmark);
+  return line.number("table", rule.table);
 }
 
 struct TextWriter {
@@ -191,24 +154,24 @@ struct TextWriter {
   static std::string address(std::string_view verb, std::string_view device, const Prefix& prefix) {
     return LineWriter(verb).text("device", device).text("address", prefix.to_string()).take();
   }
+  static std::string route(std::string_view verb, const Route& route) {
+    LineWriter line(verb);
+    return write_route(line, route).take();
+  }
+  static std::string rule(std::string_view verb, const Rule& rule) {
+    LineWriter line(verb);
+    return write_rule(line, rule).take();
+  }
   std::string operator()(const AddAddress& r) const {
     return address("add_address", r.device, r.address);
   }
   std::string operator()(const DelAddress& r) const {
     return address("del_address", r.device, r.address);
   }
-  std::string operator()(const AddRoute& r) const {
-    return LineWriter("add_route").route(r.route).take();
-  }
-  std::string operator()(const DelRoute& r) const {
-    return LineWriter("del_route").route(r.route).take();
-  }
-  std::string operator()(const AddRule& r) const {
-    return LineWriter("add_rule").rule(r.rule).take();
-  }
-  std::string operator()(const DelRule& r) const {
-    return LineWriter("del_rule").rule(r.rule).take();
-  }
+  std::string operator()(const AddRoute& r) const { return route("add_route", r.route); }
+  std::string operator()(const DelRoute& r) const { return route("del_route", r.route); }
+  std::string operator()(const AddRule& r) const { return rule("add_rule", r.rule); }
+  std::string operator()(const DelRule& r) const { return rule("del_rule", r.rule); }
   std::string operator()(const SetSysctl& r) const {
     return LineWriter("set_sysctl").text("path", r.path).text("value", r.value).take();
   }
@@ -218,108 +181,6 @@ struct TextWriter {
 };
 
 // ---- reading
-
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
-// Takes only what the writer makes, so that a value has one text.
-std::optional<std::string> decode(std::string_view encoded) {
-  std::string value;
-  for (size_t i = 0; i < encoded.size(); ++i) {
-    if (is_plain(encoded[i])) {
-      value += encoded[i];
-      continue;
-    }
-    if (encoded[i] != '%' || encoded.size() - i < 3) return std::nullopt;
-    const int high = hex_digit(encoded[i + 1]);
-    const int low = hex_digit(encoded[i + 2]);
-    if (high < 0 || low < 0) return std::nullopt;
-    value += static_cast<char>(high << 4 | low);
-    if (is_plain(value.back())) return std::nullopt;
-    i += 2;
-  }
-  return value;
-}
-
-// The keys of one line. Reading takes a key out; finish() fails if a read failed or a key is left.
-class LineReader {
- public:
-  explicit LineReader(std::string_view line) {
-    const auto words = split(line, ' ');
-    verb_ = words.front();
-    for (size_t i = 1; i < words.size(); ++i) {
-      const size_t equals = words[i].find('=');
-      const auto value =
-          equals == std::string_view::npos ? std::nullopt : decode(words[i].substr(equals + 1));
-      if (!value) {
-        note("not KEY=VALUE", words[i]);
-        return;
-      }
-      fields_.emplace_back(words[i].substr(0, equals), *value);
-    }
-  }
-
-  [[nodiscard]] std::string_view verb() const { return verb_; }
-
-  std::optional<std::string> optional_text(std::string_view key) {
-    const auto found = std::find_if(fields_.begin(), fields_.end(),
-                                    [&](const auto& field) { return field.first == key; });
-    if (found == fields_.end()) return std::nullopt;
-    std::string value = std::move(found->second);
-    fields_.erase(found);
-    return value;
-  }
-  std::string text(std::string_view key) {
-    auto value = optional_text(key);
-    if (!value) note("missing key", key);
-    return std::move(value).value_or("");
-  }
-  std::optional<uint32_t> number(std::string_view key) {
-    const auto value = optional_text(key);
-    if (!value) return std::nullopt;
-    const auto number = parse_decimal(*value, 0, std::numeric_limits<uint32_t>::max());
-    if (!number) note("not a number", *value);
-    return static_cast<uint32_t>(number.value_or(0));
-  }
-  uint32_t required_number(std::string_view key) {
-    const auto value = number(key);
-    if (!value) note("missing key", key);
-    return value.value_or(0);
-  }
-  bool flag(std::string_view key) {
-    const auto value = optional_text(key);
-    if (value && *value != "1") note("not a flag", key);
-    return value.has_value();
-  }
-  Prefix prefix(std::string_view key) {
-    auto prefix = Prefix::parse(text(key));
-    if (!prefix) note("not a prefix", key);
-    return std::move(prefix).value_or(Prefix());
-  }
-  std::optional<IpAddress> address(std::string_view key) {
-    const auto value = optional_text(key);
-    if (!value) return std::nullopt;
-    const auto address = IpAddress::parse(*value);
-    if (!address) note("not an address", *value);
-    return address.value_or(IpAddress());
-  }
-
-  void note(std::string what, std::string_view where) {
-    if (!error_) error_ = invalid(std::move(what), where);
-  }
-  [[nodiscard]] Status finish() const {
-    if (error_) return *error_;
-    if (!fields_.empty()) return invalid("unknown or repeated key", fields_.front().first);
-    return {};
-  }
-
- private:
-  std::string_view verb_;
-  std::vector<std::pair<std::string_view, std::string>> fields_;
-  std::optional<Error> error_;
-};
 
 LinkChange read_link(LineReader& line) {
   LinkChange change;

@@ -113,6 +113,10 @@ class Server:
     def kill(self):
         self.process.kill()
 
+    def kill_all(self):
+        """With its guard and its helper, so that nobody puts anything back."""
+        self.process.kill_all()
+
     def status(self):
         return json.loads(self.run("status", "--json").stdout)
 

@@ -89,6 +89,17 @@ class Host:
         done = subprocess.run(["ip", "netns", "pids", self.netns], capture_output=True, text=True)
         return [int(pid) for pid in done.stdout.split()]
 
+    def processes(self, name):
+        """Those that live in this host under a name (comm, proc(5)), by process id."""
+        found = []
+        for pid in self.pids():
+            try:
+                if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() == name:
+                    found.append(pid)
+            except FileNotFoundError:
+                pass
+        return found
+
     # --- network ---
 
     def ip(self, *arguments):

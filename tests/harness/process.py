@@ -48,6 +48,11 @@ class Process:
         self.send(signal.SIGKILL)
         return self.wait()
 
+    def kill_all(self):
+        """The program and all the processes that it has started, at the same moment."""
+        os.killpg(self.pid, signal.SIGKILL)
+        return self.wait()
+
     def wait_for_output(self, text, limit=15.0):
         def seen():
             if text in self.output():

@@ -8,23 +8,38 @@ from harness.culvert import INSIDE4, proc_status
 CAP_NET_ADMIN = 1 << 12
 
 
-def test_culvertd_runs_as_its_own_user_with_one_capability(tunnel, running_server):
-    tunnel.host.ping(INSIDE4)
+def assert_confined(status, capabilities):
     culvert = pwd.getpwnam("culvert")
+    assert status["Uid"].split() == [str(culvert.pw_uid)] * 4
+    assert status["Gid"].split() == [str(culvert.pw_gid)] * 4
+    assert status["Groups"].split() in ([], [str(culvert.pw_gid)])
+    for which in ("CapEff", "CapPrm"):
+        assert int(status[which], 16) == capabilities, f"{which} {status[which]}"
+    for which in ("CapInh", "CapAmb"):
+        assert int(status[which], 16) == 0, f"{which} {status[which]}"
+    assert int(status["CapBnd"], 16) & ~capabilities == 0
+    assert status["NoNewPrivs"] == "1"
+
+
+def test_what_talks_to_the_network_has_no_privilege_left(tunnel, running_server):
+    tunnel.host.ping(INSIDE4)
     pid = running_server.process.pid
     threads = [int(t) for t in os.listdir(f"/proc/{pid}/task")]
     assert len(threads) >= 3, "control, login and data thread"
     for thread in threads:
-        status = proc_status(f"{pid}/task/{thread}")
-        assert status["Uid"].split() == [str(culvert.pw_uid)] * 4
-        assert status["Gid"].split() == [str(culvert.pw_gid)] * 4
-        assert status["Groups"].split() in ([], [str(culvert.pw_gid)])
-        for which in ("CapEff", "CapPrm"):
-            assert int(status[which], 16) & ~CAP_NET_ADMIN == 0, f"{which} {status[which]}"
-        for which in ("CapInh", "CapAmb"):
-            assert int(status[which], 16) == 0, f"{which} {status[which]}"
-        assert int(status["CapBnd"], 16) & ~CAP_NET_ADMIN == 0
-        assert status["NoNewPrivs"] == "1"
+        assert_confined(proc_status(f"{pid}/task/{thread}"), 0)
+
+
+def test_the_helper_has_one_capability_and_the_network_in_none_of_its_descriptors(running_server):
+    [pid] = running_server.host.processes("culvert-helper")
+    assert os.listdir(f"/proc/{pid}/task") == [str(pid)]
+    assert_confined(proc_status(pid), CAP_NET_ADMIN)
+    links = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+    assert "/dev/net/tun" not in links
+    sockets = [link for link in links if link.startswith("socket:")]
+    assert len(sockets) == 2, f"its program's and netlink's: {links}"
+    journal = pathlib.Path(running_server.host.env["CULVERT_RUNTIME_DIR"]) / "culvertd.sock.undo"
+    assert str(journal) in links
 
 
 def test_the_control_socket_is_for_root_and_the_server_only(running_server):

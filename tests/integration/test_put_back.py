@@ -99,7 +99,8 @@ def test_the_server_puts_everything_back_with_clients_on_it(wire, alice, running
 def test_the_servers_next_start_puts_back_what_a_sigkill_left(wire, server):
     before = wire.server.network_state()
     server.start()
-    server.kill()
+    server.kill_all()
+    assert wire.server.network_state() != before, "nothing was left over: the test proves nothing"
     server.start()
     server.stop()
     assert_same(before, wire.server.network_state())

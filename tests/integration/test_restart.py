@@ -19,6 +19,14 @@ def database(server):
     return server.host.dir / "state" / "culvertd.db"
 
 
+def wait_until_saved(server, user):
+    """What happened in the last moments before a crash may be lost with them."""
+    wal = database(server).with_name("culvertd.db-wal")
+    wait_until(lambda: user.encode() in database(server).read_bytes() + wal.read_bytes(),
+               "the session being saved")
+    return wal
+
+
 def logged(server, text):
     """How often the server, in all its runs, has logged something."""
     return sum(log.read_text(errors="replace").count(text)
@@ -67,6 +75,7 @@ def test_a_revocation_between_two_runs_counts(server, client_host, running_serve
     issued = server.export_for("alice")
     raw = RawClient(client_host, issued)
     raw.attach()
+    wait_until_saved(server, "alice")
     server.kill()
     server.revoke("alice")
     server.start()
@@ -78,6 +87,7 @@ def test_a_cookie_is_bound_to_its_key_in_the_next_run_too(server, client_host, r
     raw = RawClient(client_host, server.export_for("alice"))
     cookie = raw.login()
     raw.open_tunnel(cookie)
+    wait_until_saved(server, "alice")
     server.kill()
     server.start()
     thief = RawClient(client_host, server.export_for("mallory"))
@@ -105,8 +115,7 @@ def test_the_database_holds_no_cookie_and_is_for_the_server_alone(server, client
     raw = RawClient(client_host, server.export_for("alice"))
     cookie = raw.login()
     raw.open_tunnel(cookie)
-    wal = database(server).with_name("culvertd.db-wal")
-    wait_until(lambda: b"alice" in database(server).read_bytes() + wal.read_bytes(), "the session")
+    wal = wait_until_saved(server, "alice")
     for path in (database(server), wal):
         assert cookie.encode() not in path.read_bytes()
         assert bytes.fromhex(cookie) not in path.read_bytes()
