@@ -134,7 +134,9 @@ void Connection::act(const action::Connect& action) {
   report("connecting to " + endpoint_.to_string());
   Transport::Observer& observer = *this;
   transport_ = std::make_unique<Transport>(parts_.loop, observer);
-  fail_if_error(transport_->connect(endpoint_, parts_.profile.routing.fwmark));
+  auto socket = parts_.sockets.take(MarkedSockets::Kind::kStream, endpoint_.address.family());
+  if (!socket) return fail_if_error(std::move(socket.error()));
+  fail_if_error(transport_->connect(endpoint_, std::move(*socket)));
 }
 
 void Connection::act(const action::Secure& /*action*/) {
@@ -191,7 +193,7 @@ void Connection::take_connection(Transport::Handover handover, wire::AttachMode 
   carrying_ = true;
   keys_since_ = parts_.loop.now();
   looks_since_switch_ = 0;
-  source_ = source_towards(endpoint_, parts_.profile.routing.fwmark);
+  source_ = source_now();
   fail_if_error(tunnel_.attach(kSession, std::move(handover.socket), std::move(handover.tls),
                                handover.leftover, udp_spec(), mode));
 }
@@ -204,9 +206,10 @@ void Connection::act(const action::Renew& action) {
   renewal_ = std::make_unique<Renewal>(
       parts_.loop, parts_.profile, parts_.tls,
       Renewal::Request{action.endpoint, action.cookie, action.mode, inside_now()}, observer);
-  if (const Status started = renewal_->start(); !started) {
-    handle(event::RenewalFailed{started.error()});
-  }
+  auto socket = parts_.sockets.take(MarkedSockets::Kind::kStream, action.endpoint.address.family());
+  const Status started =
+      socket ? renewal_->start(std::move(*socket)) : Status(std::move(socket.error()));
+  if (!started) handle(event::RenewalFailed{started.error()});
 }
 
 void Connection::act(const action::DropRenewal& /*action*/) {
@@ -413,9 +416,20 @@ bool Connection::keys_worn(const tunnel::CstpChannel& channel) {
   return worn(tunnel::use_of(channel.tls(), parts_.loop.now() - keys_since_), limits);
 }
 
+std::optional<IpAddress> Connection::source_now() {
+  const Family family = endpoint_.address.family();
+  UniqueFd& probe = probes_.at(family == Family::kV4 ? 0 : 1);
+  if (!probe.valid()) {
+    auto socket = parts_.sockets.take(MarkedSockets::Kind::kDatagram, family);
+    if (!socket) return std::nullopt;
+    probe = std::move(*socket);
+  }
+  return source_towards(endpoint_, probe);
+}
+
 // The kernel would send from another address by now: the connection will hear no answer any more.
-bool Connection::address_changed() const {
-  const auto now = source_towards(endpoint_, parts_.profile.routing.fwmark);
+bool Connection::address_changed() {
+  const auto now = source_now();
   return now && source_ && *now != *source_;
 }
 
@@ -569,7 +583,9 @@ std::optional<tunnel::UdpSpec> Connection::udp_spec() {
   spec.dtls.floor = bounds.floor;
   spec.dtls.ceiling = bounds.ceiling;
   spec.dtls.server = Endpoint{endpoint_.address, params_->dtls->port};
-  spec.dtls.mark = parts_.profile.routing.fwmark;
+  spec.dtls.open_socket = [&sockets = parts_.sockets](Family family) {
+    return sockets.take(MarkedSockets::Kind::kDatagram, family);
+  };
   spec.dtls.gso = parts_.profile.udp_gso;
   spec.dtls.gro = parts_.profile.udp_gro;
   const bool announced = params_->dtls->dpd > std::chrono::seconds(0);

@@ -2,6 +2,7 @@
 // transport while HTTP is spoken and the tunnel afterwards; the system's side is Inside's.
 #pragma once
 
+#include <array>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -11,6 +12,7 @@
 #include "client/connector.h"
 #include "client/dns.h"
 #include "client/inside.h"
+#include "client/marked_sockets.h"
 #include "client/network_watch.h"
 #include "client/profile.h"
 #include "client/renewal.h"
@@ -50,6 +52,7 @@ class Connection final : private Transport::Observer,
     const Profile& profile;
     std::shared_ptr<const tls::TlsConfig> tls;
     net::SystemOps& system;
+    MarkedSockets& sockets;
     Dns& dns;
     Observer& observer;
   };
@@ -113,7 +116,8 @@ class Connection final : private Transport::Observer,
   void connection_lost(const std::string& why);
   [[nodiscard]] bool keys_worn(const tunnel::CstpChannel& channel);
   [[nodiscard]] bool can_roam();
-  [[nodiscard]] bool address_changed() const;
+  [[nodiscard]] bool address_changed();
+  [[nodiscard]] std::optional<IpAddress> source_now();
   void undone_in_part();
   void report(const std::string& line);
   [[nodiscard]] tunnel::CstpChannel* channel();
@@ -160,6 +164,7 @@ class Connection final : private Transport::Observer,
   uint64_t times_up_ = 0;
   TimePoint keys_since_{};           // of the TLS connection
   std::optional<IpAddress> source_;  // where its packets left from, when it was new
+  std::array<UniqueFd, 2> probes_;   // to ask for that, one a family
   unsigned looks_since_switch_ = 0;  // of the server on the present connection
   uint64_t rekeys_ = 0, roams_ = 0;
   bool following_ = false;  // parameters of a renewed connection are being put into effect

@@ -8,8 +8,6 @@
 #include <fstream>
 #include <system_error>
 
-#include "common/base/unique_fd.h"
-
 namespace culvert::client {
 namespace {
 
@@ -33,14 +31,13 @@ HostIpv6 host_ipv6() {
                                                                       : HostIpv6::kUsable;
 }
 
-std::optional<IpAddress> source_towards(const Endpoint& peer, uint32_t fwmark) {
-  const int family = peer.address.is_v4() ? AF_INET : AF_INET6;
-  const UniqueFd socket(::socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+// connect(2): AF_UNSPEC takes a datagram socket's peer, and with it the source, away again.
+std::optional<IpAddress> source_towards(const Endpoint& peer, const UniqueFd& socket) {
+  const sockaddr nobody{AF_UNSPEC, {}};
   sockaddr_storage name{};
   socklen_t length = peer.to_sockaddr(name);
   auto* const generic = reinterpret_cast<sockaddr*>(&name);
-  if (!socket.valid() ||
-      ::setsockopt(socket.get(), SOL_SOCKET, SO_MARK, &fwmark, sizeof fwmark) != 0 ||
+  if (!socket.valid() || ::connect(socket.get(), &nobody, sizeof nobody) != 0 ||
       ::connect(socket.get(), generic, length) != 0) {
     return std::nullopt;
   }

@@ -9,6 +9,7 @@
 
 #include "client/routes.h"
 #include "common/base/address.h"
+#include "common/base/unique_fd.h"
 
 namespace culvert::client {
 
@@ -18,8 +19,8 @@ namespace culvert::client {
 // (rp_filter is 1, RFC 3704), sorted; without loopback and `own`.
 [[nodiscard]] std::vector<std::string> strict_devices(const std::string& own);
 
-// The address that packets to `peer` with this mark would be sent from now; nothing if there is no
-// way to it. Sends none.
-[[nodiscard]] std::optional<IpAddress> source_towards(const Endpoint& peer, uint32_t fwmark);
+// The address that packets to `peer` from this socket (one for datagrams, of the peer's family,
+// used for nothing else) would be sent from now; nothing if there is no way to it. Sends none.
+[[nodiscard]] std::optional<IpAddress> source_towards(const Endpoint& peer, const UniqueFd& socket);
 
 }  // namespace culvert::client

@@ -45,9 +45,6 @@ std::string Paths::socket(std::string_view tunnel) const {
 std::string Paths::journal(std::string_view tunnel) const {
   return in_runtime(runtime, tunnel, ".undo");
 }
-std::string Paths::dns_note(std::string_view tunnel) const {
-  return in_runtime(runtime, tunnel, ".dns");
-}
 std::string Paths::log(std::string_view tunnel) const {
   return in_runtime(runtime, tunnel, ".log");
 }

@@ -22,7 +22,6 @@ struct Paths {
 
   [[nodiscard]] std::string socket(std::string_view tunnel) const;
   [[nodiscard]] std::string journal(std::string_view tunnel) const;
-  [[nodiscard]] std::string dns_note(std::string_view tunnel) const;
   [[nodiscard]] std::string log(std::string_view tunnel) const;
   [[nodiscard]] static std::string profile_in(const std::string& folder, std::string_view tunnel);
 };

@@ -22,6 +22,8 @@ class ProgressWriter {
   void line(const std::string& text);
   void up();
   void failed(const Error& error);
+  // For a process that starts others; negative: none.
+  [[nodiscard]] int descriptor() const { return pipe_.get(); }
 
  private:
   void write_line(std::string text);

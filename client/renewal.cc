@@ -20,8 +20,8 @@ Renewal::Renewal(loop::Loop& loop, const Profile& profile,
       observer_(observer),
       transport_(loop, *this) {}
 
-Status Renewal::start() {
-  return transport_.connect(request_.endpoint, profile_.routing.fwmark);
+Status Renewal::start(UniqueFd socket) {
+  return transport_.connect(request_.endpoint, std::move(socket));
 }
 
 void Renewal::fail_if_error(const Status& status) {

@@ -40,8 +40,8 @@ class Renewal final : private Transport::Observer {
   Renewal(loop::Loop& loop, const Profile& profile, std::shared_ptr<const tls::TlsConfig> tls,
           Request request, Observer& observer);
 
-  // An error: nothing was started.
-  Status start();
+  // `socket` as in Transport::connect(). An error: nothing was started.
+  Status start(UniqueFd socket);
   [[nodiscard]] wire::AttachMode mode() const { return request_.mode; }
 
  private:

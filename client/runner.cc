@@ -1,5 +1,6 @@
 #include "client/runner.h"
 
+#include <pwd.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -11,11 +12,16 @@
 #include <vector>
 
 #include "client/connection.h"
+#include "client/marked_sockets.h"
 #include "common/base/log.h"
 #include "common/control/control_client.h"
 #include "common/control/control_server.h"
 #include "common/control/protocol.h"
+#include "common/helper/guard.h"
+#include "common/helper/privileges.h"
+#include "common/helper/remote_system_ops.h"
 #include "common/loop/signal.h"
+#include "common/net/network_events.h"
 #include "common/net/sys.h"
 #include "common/net/undo_journal.h"
 
@@ -31,6 +37,8 @@ Error already_up(const std::string& tunnel) {
 // out: the kernel takes its descriptors one by one, which can last some milliseconds.
 constexpr Duration kDyingTime = std::chrono::seconds(2);
 constexpr timespec kLookAgain{0, 10'000'000};
+
+constexpr const char* kUnprivilegedUser = "nobody";
 
 bool is_dying(const std::string& socket) {
   const auto answer = control::call(socket, {.command = "status"}, kDyingTime);
@@ -59,16 +67,6 @@ Result<net::UndoJournal> open_journal(const Paths& paths, const std::string& tun
   return journal;
 }
 
-// The resolver's part of the leftovers; runs the loop for it.
-void undo_dns_leftovers(loop::Loop& loop, Dns& dns) {
-  dns.undo_leftovers([&loop](const Status& status) {
-    if (!status)
-      log::warning("dns", "leftovers could not be undone", {{"why", status.error().message()}});
-    loop.stop();
-  });
-  loop.run();
-}
-
 Result<bool> undo_journal(net::UndoJournal& journal, net::Netlink& netlink) {
   if (journal.unreadable() > 0)
     log::warning("undo", "the journal has lines that make no sense",
@@ -83,10 +81,9 @@ Result<bool> undo_journal(net::UndoJournal& journal, net::Netlink& netlink) {
 // Everything of one running tunnel. The order of the members is the order of their needs.
 class Process final : private Connection::Observer {
  public:
-  Process(const Profile& profile, RunOptions options)
-      : profile_(profile),
-        options_(std::move(options)),
-        dns_(loop_, options_.paths.dns_note(profile.tunnel), detect_dns_method()) {}
+  // `helper`: the socket to the process that changes the system, see helper::split_process().
+  Process(const Profile& profile, RunOptions options, UniqueFd helper)
+      : profile_(profile), options_(std::move(options)), helper_(std::move(helper)) {}
 
   Status run() {
     if (auto ready = prepare(); !ready) return tell(std::move(ready));
@@ -104,12 +101,8 @@ class Process final : private Connection::Observer {
     if (!tls) return std::move(tls.error());
     tls_ = std::move(*tls);
     if (auto listening = listen(); !listening) return listening;
-    // Nobody answers on the socket any more: whoever has the journal is about to let it go.
-    auto journal = take_over([&] { return open_journal(options_.paths, profile_.tunnel); },
-                             [] { return true; });
-    if (!journal) return std::move(journal.error());
-    options_.when_alone();
-    return open_system(std::move(*journal));
+    if (auto opened = open_system(); !opened) return opened;
+    return give_up_privileges();
   }
 
   Status listen() {
@@ -128,25 +121,75 @@ class Process final : private Connection::Observer {
     return {};
   }
 
-  Status open_system(net::UndoJournal journal) {
-    auto netlink = net::Netlink::open();
-    if (!netlink) return std::move(netlink.error());
-    if (auto undone = undo_journal(journal, *netlink); !undone) return std::move(undone.error());
-    undo_dns_leftovers(loop_, dns_);
-    auto tun = net::TunDevice::open(
-        sys_, {.name = profile_.device, .must_be_new = true, .offloads = profile_.offloads});
+  Status open_system() {
+    auto tun = open_tun();
     if (!tun) return std::move(tun.error());
-    net::LocalSystemOpsOptions options;
-    options.journal = std::make_unique<net::UndoJournal>(std::move(journal));
-    options.own_device = tun->name();
-    system_ = std::make_unique<net::LocalSystemOps>(
-        std::move(*netlink), [this](std::function<void()> task) { loop_.post(std::move(task)); },
-        std::move(options));
+    Status begun = helper::begin(helper_, beginning(tun->name()));
+    // Nobody answers on the control socket: whoever has the journal is stuck on his way out.
+    if (!begun && begun.error().code == ErrorCode::kAlreadyUp) return already_up(profile_.tunnel);
+    if (!begun) return begun;
+    options_.when_alone();
+    auto system = helper::RemoteSystemOps::create(
+        loop_, std::move(helper_), [this](Error error) { on_helper_lost(std::move(error)); });
+    if (!system) return std::move(system.error());
+    system_ = std::move(*system);
+    sockets_ = std::make_unique<MarkedSockets>(*system_, profile_.routing.fwmark);
+    sockets_->when_filled([this] { loop_.post([this] { loop_.stop(); }); });
+    loop_.run();
+    if (outcome_) return *outcome_;
+    dns_.emplace(*system_, detect_dns_method());
     Connection::Observer& observer = *this;
     connection_ = std::make_unique<Connection>(
-        Connection::Parts{loop_, profile_, tls_, *system_, dns_, observer}, std::move(*tun),
-        options_.connector);
+        Connection::Parts{loop_, profile_, tls_, *system_, *sockets_, *dns_, observer},
+        std::move(*tun), options_.connector);
     return {};
+  }
+
+  // The kernel takes a killed process's descriptors one by one: its device may still be there.
+  Result<net::TunDevice> open_tun() {
+    const TimePoint deadline = BootClock::now() + kDyingTime;
+    while (true) {
+      auto tun = net::TunDevice::open(
+          sys_, {.name = profile_.device, .must_be_new = true, .offloads = profile_.offloads});
+      if (tun || tun.error().code != ErrorCode::kFailure || BootClock::now() >= deadline ||
+          net::interface_index(profile_.device) == 0) {
+        return tun;
+      }
+      ::nanosleep(&kLookAgain, nullptr);
+    }
+  }
+
+  helper::Begin beginning(const std::string& device) {
+    helper::Begin begin;
+    begin.journal = options_.paths.journal(profile_.tunnel);
+    begin.control_socket = options_.paths.socket(profile_.tunnel);
+    begin.scope.role = net::SystemScope::Role::kClient;
+    begin.scope.device = device;
+    // Our table depends on the device's number, and the one of dead ends lies behind it.
+    begin.scope.first_table = profile_.routing.table;
+    begin.scope.last_table = profile_.routing.table + 2 * kDeadEndOffset;
+    return begin;
+  }
+
+  // What talks to the network from here on needs none. Without root there is nobody to become.
+  static Status give_up_privileges() {
+    uid_t uid = ::geteuid();
+    gid_t gid = ::getegid();
+    if (uid == 0) {
+      const passwd* const nobody = ::getpwnam(kUnprivilegedUser);
+      if (nobody == nullptr)
+        return fail(ErrorCode::kFailure, "there is no account to run as", kUnprivilegedUser);
+      uid = nobody->pw_uid;
+      gid = nobody->pw_gid;
+    }
+    return helper::drop_privileges(uid, gid, helper::Keep::kNothing);
+  }
+
+  // The guard puts back what the helper has left.
+  void on_helper_lost(Error error) {
+    log::error("tunnel", "the helper is gone", {{"why", error.message()}});
+    outcome_ = std::move(error);
+    loop_.stop();
   }
 
   void watch_signals() {
@@ -184,18 +227,17 @@ class Process final : private Connection::Observer {
 
   void on_finished(const std::optional<Error>& error) override {
     outcome_ = error;
-    loop_.post([this] { loop_.stop(); });
+    system_->leave([this](Status status) {
+      left_ = std::move(status);
+      loop_.stop();
+    });
   }
 
   // The device goes with the connection, so that who waits for the end finds nothing left.
   void clean_up() {
     connection_.reset();
-    system_.reset();
     Result<control::Json> answer(control::Json{{"name", profile_.tunnel}, {"pid", ::getpid()}});
-    auto journal = net::UndoJournal::open(options_.paths.journal(profile_.tunnel));
-    if (journal && journal->empty()) {
-      journal->remove();
-    } else if (journal) {
+    if (!left_) {
       answer = fail(ErrorCode::kFailure, "the tunnel is down, but not everything could be put back",
                     profile_.tunnel, "its log says what; culvert cleanup tries again");
     }
@@ -215,23 +257,35 @@ class Process final : private Connection::Observer {
 
   const Profile& profile_;
   RunOptions options_;
+  UniqueFd helper_;  // until `system_` has it
   net::KernelSys sys_;
   loop::Loop loop_;
   std::shared_ptr<const tls::TlsConfig> tls_;
-  Dns dns_;
-  std::unique_ptr<net::LocalSystemOps> system_;
+  std::unique_ptr<helper::RemoteSystemOps> system_;
+  std::unique_ptr<MarkedSockets> sockets_;
+  std::optional<Dns> dns_;
   std::unique_ptr<Connection> connection_;
   std::unique_ptr<control::ControlServer> control_;
   std::vector<control::Responder> waiting_for_end_;
   std::vector<loop::Signal> signals_;
   bool up_ = false;
   std::optional<Error> outcome_;
+  Status left_;  // everything is put back
 };
 
 }  // namespace
 
 Status run_tunnel(const Profile& profile, RunOptions options) {
-  return Process(profile, std::move(options)).run();
+  helper::SplitOptions split;
+  split.journal = options.paths.journal(profile.tunnel);
+  if (options.progress.descriptor() >= 0) split.of_the_program = {options.progress.descriptor()};
+  split.reduce = [] { return Status(); };  // it tells the resolver, which takes root
+  auto helper = helper::split_process(split);
+  if (!helper) {
+    options.progress.failed(helper.error());
+    return std::move(helper.error());
+  }
+  return Process(profile, std::move(options), std::move(*helper)).run();
 }
 
 Result<bool> undo_leftovers(const Paths& paths, const std::string& tunnel) {
@@ -242,14 +296,10 @@ Result<bool> undo_leftovers(const Paths& paths, const std::string& tunnel) {
   if (!netlink) return std::move(netlink.error());
   auto undone = undo_journal(*journal, *netlink);
   if (!undone) return undone;
-  const bool had_dns = ::access(paths.dns_note(tunnel).c_str(), F_OK) == 0;
-  loop::Loop loop;
-  Dns dns(loop, paths.dns_note(tunnel), detect_dns_method());
-  undo_dns_leftovers(loop, dns);
   // Nobody alive holds the journal, so nobody listens.
   ::unlink(paths.socket(tunnel).c_str());
   journal->remove();
-  return *undone || had_dns;
+  return *undone;
 }
 
 }  // namespace culvert::client

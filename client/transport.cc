@@ -15,23 +15,6 @@ namespace {
 
 constexpr size_t kReceiveBytes = size_t{64} << 10;
 
-Result<UniqueFd> marked_socket(const Endpoint& endpoint, uint32_t fwmark) {
-  const int family = endpoint.address.is_v4() ? AF_INET : AF_INET6;
-  UniqueFd socket(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!socket.valid())
-    return fail_errno(ErrorCode::kNetwork, errno, "cannot open a socket", endpoint.to_string());
-  // Without the mark the connection would be routed into its own tunnel.
-  if (::setsockopt(socket.get(), SOL_SOCKET, SO_MARK, &fwmark, sizeof fwmark) != 0)
-    return fail_errno(errno == EPERM ? ErrorCode::kPermission : ErrorCode::kFailure, errno,
-                      "cannot mark the connection's packets", endpoint.to_string(),
-                      "run this as root");
-  const int on = 1;
-  ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  ::setsockopt(socket.get(), IPPROTO_TCP, TCP_MAXSEG, &tunnel::kOuterSegment,
-               sizeof tunnel::kOuterSegment);
-  return socket;
-}
-
 }  // namespace
 
 Transport::Transport(loop::Loop& loop, Observer& observer)
@@ -41,11 +24,13 @@ Transport::~Transport() {
   poll_.stop();
 }
 
-Status Transport::connect(const Endpoint& endpoint, uint32_t fwmark) {
+Status Transport::connect(const Endpoint& endpoint, UniqueFd socket) {
   endpoint_ = endpoint;
-  auto socket = marked_socket(endpoint, fwmark);
-  if (!socket) return std::move(socket.error());
-  socket_ = std::move(*socket);
+  socket_ = std::move(socket);
+  const int on = 1;
+  ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_MAXSEG, &tunnel::kOuterSegment,
+               sizeof tunnel::kOuterSegment);
   sockaddr_storage address{};
   const socklen_t length = endpoint.to_sockaddr(address);
   const auto* generic = reinterpret_cast<const sockaddr*>(&address);

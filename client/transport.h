@@ -38,9 +38,9 @@ class Transport {
   Transport(const Transport&) = delete;
   Transport& operator=(const Transport&) = delete;
 
-  // Starts connecting with a socket that carries `fwmark`. An error: nothing was started.
-  // REQUIRES: called once.
-  Status connect(const Endpoint& endpoint, uint32_t fwmark);
+  // Starts connecting with `socket`, a non-blocking one for TCP of the endpoint's family. An error:
+  // nothing was started. REQUIRES: called once.
+  Status connect(const Endpoint& endpoint, UniqueFd socket);
   // Starts the handshake. REQUIRES: on_connected() was called; called once.
   Status secure(std::shared_ptr<const tls::TlsConfig> config, const std::string& server_name);
   // Sends a request. REQUIRES: on_secured() was called, no answer is awaited.

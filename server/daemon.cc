@@ -11,6 +11,7 @@
 
 #include "common/base/file.h"
 #include "common/base/log.h"
+#include "common/helper/privileges.h"
 #include "common/helper/remote_system_ops.h"
 #include "common/loop/loop.h"
 #include "common/loop/signal.h"
@@ -317,7 +318,10 @@ Status Daemon::drop() {
   if (::lchown(options_.control_socket.c_str(), options_.account.uid, options_.account.gid) != 0) {
     log::debug("daemon", "the control socket keeps its owner");
   }
-  if (Status dropped = drop_privileges(options_.account, Keep::kNothing); !dropped) return dropped;
+  if (Status dropped = helper::drop_privileges(options_.account.uid, options_.account.gid,
+                                               helper::Keep::kNothing);
+      !dropped)
+    return dropped;
   facts_.user = options_.account.name;
   facts_.config_file = config_.file;
   return {};

@@ -1,6 +1,7 @@
 // culvertd run: configuration and logging, then the daemon.
 #include "common/base/log.h"
 #include "common/helper/guard.h"
+#include "common/helper/privileges.h"
 #include "server/commands.h"
 #include "server/config.h"
 #include "server/daemon.h"
@@ -21,10 +22,10 @@ Status run_command(const RunCommandOptions& options) {
   run.config = std::move(*config);
   run.control_socket = options.place.control_socket();
   run.state_file = state_file(run.control_socket);
-  auto helper =
-      helper::split_process({.journal = undo_journal(run.control_socket), .reduce = [&run] {
-                               return drop_privileges(run.account, Keep::kNetAdmin);
-                             }});
+  auto helper = helper::split_process(
+      {.journal = undo_journal(run.control_socket), .reduce = [&run] {
+         return helper::drop_privileges(run.account.uid, run.account.gid, helper::Keep::kNetAdmin);
+       }});
   if (!helper) return helper.error();
   return run_daemon(run, std::move(*helper));
 }

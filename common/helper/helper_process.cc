@@ -1,6 +1,7 @@
 #include "common/helper/helper_process.h"
 
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -16,6 +17,7 @@
 #include "common/base/log.h"
 #include "common/helper/protocol.h"
 #include "common/net/system_executor.h"
+#include "common/net/udp_socket.h"
 
 namespace culvert::helper {
 namespace {
@@ -41,6 +43,24 @@ Result<net::UndoJournal> open_journal(const std::string& path) {
   return journal;
 }
 
+// Another run may have put a file of its own in its place, which stays.
+class OwnFile {
+ public:
+  explicit OwnFile(std::string path) : path_(std::move(path)) { there_ = look(made_); }
+  void remove() const {
+    struct stat now {};
+    if (there_ && look(now) && now.st_dev == made_.st_dev && now.st_ino == made_.st_ino)
+      ::unlink(path_.c_str());
+  }
+
+ private:
+  bool look(struct stat& found) const { return ::lstat(path_.c_str(), &found) == 0; }
+
+  std::string path_;
+  struct stat made_ {};
+  bool there_ = false;
+};
+
 class Helper {
  public:
   Helper(UniqueFd socket, const std::function<Status()>& reduce)
@@ -49,7 +69,7 @@ class Helper {
   int run() {
     const Status served = serve();
     if (!served) log::error("helper", "ended", {{"why", served.error().message()}});
-    const Status undone = executor_ ? executor_->undo_all() : Status();
+    const Status undone = executor_ ? leave() : Status();
     if (!undone)
       log::error("helper", "not everything could be put back", {{"why", undone.error().message()}});
     return served && undone ? 0 : 1;
@@ -84,6 +104,8 @@ class Helper {
         return open_socket(frame.text);
       case FrameKind::kUndoAll:
         return answer({answer_of(executor_->undo_all())});
+      case FrameKind::kLeave:
+        return answer({answer_of(leave())});
       case FrameKind::kBegin:
       case FrameKind::kAnswers:
         break;
@@ -91,10 +113,17 @@ class Helper {
     return fail(ErrorCode::kUsage, "a frame that the program never sends");
   }
 
+  Status leave() {
+    if (control_socket_) control_socket_->remove();
+    control_socket_.reset();
+    return executor_->undo_all();
+  }
+
   Status begin(std::string_view text) {
     auto begin = parse_begin(text);
     if (!begin) return std::move(begin.error());
     scope_ = begin->scope;
+    if (!begin->control_socket.empty()) control_socket_.emplace(begin->control_socket);
     Status ready = open(begin->journal);
     if (ready) ready = reduce_();
     refused_ = !ready;  // the program says why, and ends
@@ -143,6 +172,9 @@ class Helper {
     const int family = request->family == Family::kV4 ? AF_INET : AF_INET6;
     const int type = request->stream ? SOCK_STREAM : SOCK_DGRAM;
     const UniqueFd opened(::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    const auto buffer = static_cast<int>(net::UdpOptions().buffer_bytes);
+    for (const int name : {SO_RCVBUFFORCE, SO_SNDBUFFORCE})  // TCP's grow by themselves
+      if (!request->stream) ::setsockopt(opened.get(), SOL_SOCKET, name, &buffer, sizeof buffer);
     Status status;
     if (!opened.valid()) {
       status = fail_errno(ErrorCode::kNetwork, errno, "cannot open a socket");
@@ -185,6 +217,7 @@ class Helper {
   FrameBuffer buffer_;
   net::SystemScope scope_;
   bool refused_ = false;
+  std::optional<OwnFile> control_socket_;
   std::optional<net::SystemExecutor> executor_;
 };
 

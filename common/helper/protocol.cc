@@ -74,6 +74,7 @@ std::string to_text(const Begin& begin) {
   const bool server = begin.scope.role == net::SystemScope::Role::kServer;
   net::LineWriter line("begin");
   line.text("journal", begin.journal)
+      .text_unless_empty("control_socket", begin.control_socket)
       .text("role", server ? "server" : "client")
       .text("device", begin.scope.device);
   if (!server)
@@ -87,7 +88,10 @@ Result<Begin> parse_begin(std::string_view text) {
   Begin begin;
   if (line.verb() != "begin") line.note("not a beginning", line.verb());
   begin.journal = line.text("journal");
+  begin.control_socket = line.optional_text("control_socket").value_or("");
   if (!begin.journal.starts_with('/')) line.note("not an absolute path", begin.journal);
+  if (!begin.control_socket.empty() && !begin.control_socket.starts_with('/'))
+    line.note("not an absolute path", begin.control_socket);
   const std::string role = line.text("role");
   if (role != "server" && role != "client") line.note("unknown role", role);
   begin.scope.device = line.text("device");

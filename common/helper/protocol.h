@@ -10,6 +10,8 @@
 //                                         ◄──────  one answer, and the descriptor with it
 //   undo everything                       ──────►
 //                                         ◄──────  one answer
+//   leave                                 ──────►  the same, and removes the program's files
+//                                         ◄──────  one answer
 #pragma once
 
 #include <cstdint>
@@ -27,7 +29,7 @@
 
 namespace culvert::helper {
 
-enum class FrameKind : uint8_t { kBegin = 1, kRequests, kSocket, kUndoAll, kAnswers };
+enum class FrameKind : uint8_t { kBegin = 1, kRequests, kSocket, kUndoAll, kLeave, kAnswers };
 
 struct Frame {
   FrameKind kind = FrameKind::kAnswers;
@@ -56,6 +58,8 @@ class FrameBuffer {
 
 struct Begin {
   std::string journal;  // absolute path
+  // The program's control socket, to be removed for it; empty: the program does so.
+  std::string control_socket{};
   net::SystemScope scope;
 
   friend bool operator==(const Begin&, const Begin&) = default;

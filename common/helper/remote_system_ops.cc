@@ -124,12 +124,20 @@ void RemoteSystemOps::submit(std::vector<net::SystemRequest> requests, Answers d
 }
 
 void RemoteSystemOps::undo_all(Finished done) {
+  send_for_status(FrameKind::kUndoAll, std::move(done));
+}
+
+void RemoteSystemOps::leave(Finished done) {
+  send_for_status(FrameKind::kLeave, std::move(done));
+}
+
+void RemoteSystemOps::send_for_status(FrameKind kind, Finished done) {
   Waiting waiting;
   waiting.done = [done = std::move(done)](Result<std::vector<net::SystemAnswer>> answers,
                                           const UniqueFd& /*descriptor*/) {
     done(answers ? net::first_error(*answers) : Status(answers.error()));
   };
-  send({FrameKind::kUndoAll, {}}, std::move(waiting));
+  send({kind, {}}, std::move(waiting));
 }
 
 void RemoteSystemOps::open_socket(const SocketRequest& request, Opened done) {

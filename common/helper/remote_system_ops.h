@@ -38,7 +38,9 @@ class RemoteSystemOps final : public net::SystemOps {
 
   void submit(std::vector<net::SystemRequest> requests, Answers done) override;
   void undo_all(Finished done) override;
-  // A non-blocking socket with the mark.
+  // As undo_all(), and the program's control socket is removed: for its end.
+  void leave(Finished done);
+  // A non-blocking socket with the mark; one for datagrams has large buffers.
   void open_socket(const SocketRequest& request, Opened done);
 
  private:
@@ -50,6 +52,7 @@ class RemoteSystemOps final : public net::SystemOps {
   };
 
   RemoteSystemOps(loop::Loop& loop, UniqueFd socket, OnLost on_lost);
+  void send_for_status(FrameKind kind, Finished done);
   void send(Frame frame, Waiting waiting);
   void on_ready(unsigned ready);
   void flush();

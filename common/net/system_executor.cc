@@ -84,6 +84,12 @@ struct Executor {
     return answer_of(std::move(previous));
   }
   SystemAnswer operator()(const RunNft& r) const { return answer_of(run_nft(r.json)); }
+  SystemAnswer operator()(const SetResolver& r) const {
+    return answer_of(run_resolver(apply_commands(r.setup)));
+  }
+  SystemAnswer operator()(const ClearResolver& r) const {
+    return answer_of(run_resolver(clear_commands(r.kind, r.device)));
+  }
 };
 
 using Inverse = std::optional<SystemRequest>;
@@ -104,6 +110,10 @@ struct Inverter {
     if (r.undo.empty()) return std::nullopt;
     return RunNft{r.undo};
   }
+  Inverse operator()(const SetResolver& r) const {
+    return ClearResolver{r.setup.kind, r.setup.device};
+  }
+  Inverse operator()(const ClearResolver&) const { return std::nullopt; }
 };
 
 // The device that the change hangs on and goes away with; empty if it would stay.
@@ -117,6 +127,13 @@ struct DeviceOf {
   std::string_view operator()(const DelRule&) const { return {}; }
   std::string_view operator()(const SetSysctl& r) const { return split(r.path, '/')[3]; }
   std::string_view operator()(const RunNft&) const { return {}; }
+  // systemd-resolved forgets what belongs to a device with it; resolvconf does not.
+  std::string_view operator()(const SetResolver& r) const {
+    return r.setup.kind == ResolverKind::kResolved ? std::string_view(r.setup.device) : "";
+  }
+  std::string_view operator()(const ClearResolver& r) const {
+    return r.kind == ResolverKind::kResolved ? std::string_view(r.device) : "";
+  }
 };
 
 }  // namespace

@@ -79,6 +79,20 @@ bool is_allowed_sysctl(std::string_view path) {
          parts[3] != "default" && is_sysctl_name(parts[4]);
 }
 
+Status check_resolver(const ResolverSetup& setup) {
+  if (auto status = check_device(setup.device); !status) return status;
+  if (setup.servers.empty() || setup.servers.size() > kMaxResolverServers ||
+      setup.search.size() > kMaxResolverDomains || setup.routed.size() > kMaxResolverDomains) {
+    return invalid("no name servers, or too many names", setup.device);
+  }
+  for (const auto* domains : {&setup.search, &setup.routed}) {
+    for (const std::string& domain : *domains) {
+      if (!is_domain(domain)) return invalid("not a domain", domain);
+    }
+  }
+  return {};
+}
+
 struct Validator {
   Status operator()(const SetLink& request) const {
     if (auto status = check_mtu(request.change.mtu); !status) return status;
@@ -111,7 +125,28 @@ struct Validator {
     }
     return {};
   }
+  Status operator()(const SetResolver& request) const { return check_resolver(request.setup); }
+  Status operator()(const ClearResolver& request) const { return check_device(request.device); }
 };
+
+// ---- lists
+
+template <typename Value, typename Text>
+std::string joined(const std::vector<Value>& values, Text text) {
+  std::string all;
+  for (const Value& value : values)
+    all += (all.empty() ? "" : " ") + text(value);
+  return all;
+}
+
+std::vector<std::string> read_words(LineReader& line, std::string_view key) {
+  std::vector<std::string> words;
+  const std::string all = line.optional_text(key).value_or("");
+  if (all.empty()) return words;
+  for (const std::string_view word : split(all, ' '))
+    words.emplace_back(word);
+  return words;
+}
 
 // ---- writing
 
@@ -178,6 +213,24 @@ struct TextWriter {
   std::string operator()(const RunNft& r) const {
     return LineWriter("run_nft").text("json", r.json).text_unless_empty("undo", r.undo).take();
   }
+  std::string operator()(const SetResolver& r) const {
+    const ResolverSetup& setup = r.setup;
+    const auto itself = [](const std::string& domain) { return domain; };
+    return LineWriter("set_resolver")
+        .text("kind", name_of(setup.kind))
+        .text("device", setup.device)
+        .text("servers", joined(setup.servers, [](const auto& a) { return a.to_string(); }))
+        .text_unless_empty("search", joined(setup.search, itself))
+        .text_unless_empty("routed", joined(setup.routed, itself))
+        .flag("all", setup.all)
+        .take();
+  }
+  std::string operator()(const ClearResolver& r) const {
+    return LineWriter("clear_resolver")
+        .text("kind", name_of(r.kind))
+        .text("device", r.device)
+        .take();
+  }
 };
 
 // ---- reading
@@ -230,6 +283,27 @@ Rule read_rule(LineReader& line) {
   return rule;
 }
 
+ResolverKind read_kind(LineReader& line) {
+  const std::string kind = line.text("kind");
+  if (kind != "resolved" && kind != "resolvconf") line.note("unknown kind of resolver", kind);
+  return kind == "resolvconf" ? ResolverKind::kResolvconf : ResolverKind::kResolved;
+}
+
+ResolverSetup read_resolver(LineReader& line) {
+  ResolverSetup setup;
+  setup.kind = read_kind(line);
+  setup.device = line.text("device");
+  for (const std::string& word : read_words(line, "servers")) {
+    const auto address = IpAddress::parse(word);
+    if (!address) line.note("not an address", word);
+    setup.servers.push_back(address.value_or(IpAddress()));
+  }
+  setup.search = read_words(line, "search");
+  setup.routed = read_words(line, "routed");
+  setup.all = line.flag("all");
+  return setup;
+}
+
 SystemRequest read_request(LineReader& line) {
   const std::string_view verb = line.verb();
   if (verb == "set_link") return SetLink{read_link(line)};
@@ -253,6 +327,11 @@ SystemRequest read_request(LineReader& line) {
     std::string json = line.text("json");
     return RunNft{std::move(json), line.optional_text("undo").value_or("")};
   }
+  if (verb == "set_resolver") return SetResolver{read_resolver(line)};
+  if (verb == "clear_resolver") {
+    const ResolverKind kind = read_kind(line);
+    return ClearResolver{kind, line.text("device")};
+  }
   line.note("unknown request", verb);
   return SetLink{};
 }
@@ -271,6 +350,8 @@ struct Describer {
   std::string operator()(const DelRule& r) const { return "delete " + r.rule.to_string(); }
   std::string operator()(const SetSysctl& r) const { return "set " + r.path + " to " + r.value; }
   std::string operator()(const RunNft&) const { return "change the firewall's rules"; }
+  std::string operator()(const SetResolver& r) const { return "set DNS of " + r.setup.device; }
+  std::string operator()(const ClearResolver& r) const { return "clear DNS of " + r.device; }
 };
 
 }  // namespace

@@ -16,6 +16,7 @@
 #include "common/base/address.h"
 #include "common/base/result.h"
 #include "common/net/netlink.h"
+#include "common/net/resolver_setup.h"
 
 namespace culvert::net {
 
@@ -64,8 +65,20 @@ struct RunNft {
   friend bool operator==(const RunNft&, const RunNft&) = default;
 };
 
+// Tells the machine's resolver, in place of what it was told about this device before.
+struct SetResolver {
+  ResolverSetup setup;
+  friend bool operator==(const SetResolver&, const SetResolver&) = default;
+};
+// Harmless if it was not told.
+struct ClearResolver {
+  ResolverKind kind = ResolverKind::kResolved;
+  std::string device;
+  friend bool operator==(const ClearResolver&, const ClearResolver&) = default;
+};
+
 using SystemRequest = std::variant<SetLink, AddAddress, DelAddress, AddRoute, DelRoute, AddRule,
-                                   DelRule, SetSysctl, RunNft>;
+                                   DelRule, SetSysctl, RunNft, SetResolver, ClearResolver>;
 
 // A request longer than this as text is refused by validate() and by the parser.
 constexpr size_t kMaxRequestText = size_t{4} << 20;

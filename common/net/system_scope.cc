@@ -41,6 +41,10 @@ struct Judge {
   }
   // Neither has any so far.
   bool operator()(const RunNft& /*r*/) const { return false; }
+  bool operator()(const SetResolver& r) const {
+    return !server() && r.setup.device == scope.device;
+  }
+  bool operator()(const ClearResolver& r) const { return !server() && r.device == scope.device; }
 };
 
 }  // namespace

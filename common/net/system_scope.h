@@ -14,8 +14,8 @@ namespace culvert::net {
 struct SystemScope {
   enum class Role : uint8_t {
     kServer,  // what hangs on its device; "unreachable" routes; forwarding
-    kClient,  // what hangs on its device; its own routing tables and the rules that lead to them;
-              // how strictly other devices filter by source (rp_filter)
+    kClient,  // what hangs on its device, name servers included; its own routing tables and the
+              // rules that lead to them; how strictly other devices filter by source (rp_filter)
   };
   Role role = Role::kServer;
   std::string device;        // our TUN

@@ -120,14 +120,37 @@ Result<UdpSocket> UdpSocket::open(Sys& sys, const UdpOptions& options) {
   UniqueFd fd(sys.socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return cannot_open(-fd.release());
   UdpSocket socket(sys, std::move(fd), v6);
-  if (auto status = socket.configure(options); !status) return status.error();
+  if (auto status = socket.equip(options); !status) return status.error();
+  if (auto status = socket.take_up(options); !status) return status.error();
+  return socket;
+}
 
+Result<UdpSocket> UdpSocket::adopt(Sys& sys, UniqueFd fd, const UdpOptions& options) {
+  UdpSocket socket(sys, std::move(fd), options.local.address.is_v6());
+  if (auto status = socket.take_up(options); !status) return status.error();
+  return socket;
+}
+
+// What takes privileges, or is better with them.
+Status UdpSocket::equip(const UdpOptions& options) {
+  if (options.mark) {
+    Status marked = set(SOL_SOCKET, SO_MARK, static_cast<int>(*options.mark), "SO_MARK");
+    if (!marked) return marked;
+  }
+  const int bytes = static_cast<int>(options.buffer_bytes);
+  if (!try_set(SOL_SOCKET, SO_RCVBUFFORCE, bytes)) (void)try_set(SOL_SOCKET, SO_RCVBUF, bytes);
+  if (!try_set(SOL_SOCKET, SO_SNDBUFFORCE, bytes)) (void)try_set(SOL_SOCKET, SO_SNDBUF, bytes);
+  return {};
+}
+
+Status UdpSocket::take_up(const UdpOptions& options) {
+  if (auto status = configure(options); !status) return status;
   sockaddr_storage address;
   const socklen_t length = options.local.to_sockaddr(address);
-  const int bound = sys.bind(socket.fd(), address, length);
+  const int bound = sys_->bind(fd(), address, length);
   if (bound < 0) return cannot_bind(-bound, options.local);
-  socket.read_local();
-  return socket;
+  read_local();
+  return {};
 }
 
 // socket(7), SO_ATTACH_REUSEPORT_CBPF: the program sees the payload and gives the socket's number;
@@ -166,8 +189,6 @@ Status UdpSocket::configure(const UdpOptions& options) {
   };
   need(v6_, IPPROTO_IPV6, IPV6_V6ONLY, 0, "IPV6_V6ONLY");
   need(options.reuse_port, SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT");
-  need(options.mark.has_value(), SOL_SOCKET, SO_MARK, static_cast<int>(options.mark.value_or(0)),
-       "SO_MARK");
   // A dual-stack socket has one setting for each family.
   need(true, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE, "IP_MTU_DISCOVER");
   need(v6_, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE, "IPV6_MTU_DISCOVER");
@@ -175,10 +196,6 @@ Status UdpSocket::configure(const UdpOptions& options) {
   need(options.packet_info && !v6_, IPPROTO_IP, IP_PKTINFO, 1, "IP_PKTINFO");
   need(options.packet_info && v6_, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1, "IPV6_RECVPKTINFO");
   if (!status) return status;
-
-  const int bytes = static_cast<int>(options.buffer_bytes);
-  if (!try_set(SOL_SOCKET, SO_RCVBUFFORCE, bytes)) (void)try_set(SOL_SOCKET, SO_RCVBUF, bytes);
-  if (!try_set(SOL_SOCKET, SO_SNDBUFFORCE, bytes)) (void)try_set(SOL_SOCKET, SO_SNDBUF, bytes);
   gro_ = options.gro && try_set(IPPROTO_UDP, UDP_GRO, 1);
   // 0 changes nothing, but an older kernel doesn't know the option.
   gso_ = options.gso && try_set(IPPROTO_UDP, UDP_SEGMENT, 0);

@@ -64,6 +64,10 @@ class UdpSocket {
   // `sys` must outlive the socket. Errors: kPermission (low port, mark), else kFailure (port taken,
   // address not ours, no IPv6 …).
   static Result<UdpSocket> open(Sys& sys, const UdpOptions& options);
+  // The same with a socket that somebody with more privileges has opened, marked, and given its
+  // buffers: `options.mark` and `options.buffer_bytes` are not looked at. REQUIRES: `fd` is a
+  // non-blocking, unbound UDP socket of the family of options.local.
+  static Result<UdpSocket> adopt(Sys& sys, UniqueFd fd, const UdpOptions& options);
 
   UdpSocket(UdpSocket&&) noexcept;
   UdpSocket& operator=(UdpSocket&&) noexcept;
@@ -102,6 +106,8 @@ class UdpSocket {
   struct Outbox;  // what sendmmsg() reads: allocated once, rewritten per call
 
   UdpSocket(Sys& sys, UniqueFd fd, bool v6);
+  Status equip(const UdpOptions& options);
+  Status take_up(const UdpOptions& options);
   Status configure(const UdpOptions& options);
   Status set(int level, int name, int value, const char* what);
   [[nodiscard]] bool try_set(int level, int name, int value);

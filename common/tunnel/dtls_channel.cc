@@ -84,6 +84,13 @@ void DtlsChannel::drop(std::optional<Association>& association) {
 
 // ---- handshakes ---------------------------------------------------------------------------------
 
+Result<net::UdpSocket> DtlsChannel::open_socket(const net::UdpOptions& options) {
+  if (!options_.open_socket) return net::UdpSocket::open(sys_, options);
+  auto opened = options_.open_socket(options.local.address.family());
+  if (!opened) return std::move(opened.error());
+  return net::UdpSocket::adopt(sys_, std::move(*opened), options);
+}
+
 Status DtlsChannel::dial() {
   assert(options_.server);
   drop(next_);
@@ -92,10 +99,9 @@ Status DtlsChannel::dial() {
   const bool v4 = options_.server->address.is_v4();
   options.local = {v4 ? IpAddress() : IpAddress::v6(std::array<std::byte, 16>{}), 0};
   options.packet_info = false;
-  options.mark = options_.mark;
   options.gso = options_.gso;
   options.gro = options_.gro;
-  auto socket = net::UdpSocket::open(sys_, options);
+  auto socket = open_socket(options);
   if (!socket) return socket.error();
   // Not connected: so the kernel chooses the source anew for each send, and a host that gets
   // another address goes on from there.

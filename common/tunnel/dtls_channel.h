@@ -73,7 +73,8 @@ struct DtlsOptions {
 
   // Client only: where to and how.
   std::optional<Endpoint> server;
-  std::optional<uint32_t> mark;
+  // A socket for UdpSocket::adopt(); empty: the channel opens one itself.
+  std::function<Result<UniqueFd>(Family)> open_socket;
   bool gso = true;
   bool gro = true;
 };
@@ -126,6 +127,7 @@ class DtlsChannel final : public Channel, private UdpPort::Sink {
   [[nodiscard]] const tls::AppId& app_id() const { return options_.app_id; }
 
  private:
+  Result<net::UdpSocket> open_socket(const net::UdpOptions& options);
   struct Association {
     std::unique_ptr<UdpPort> own_port;  // client
     UdpPort* port = nullptr;

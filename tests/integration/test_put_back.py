@@ -49,7 +49,7 @@ def test_cleanup_puts_back_what_a_sigkill_left(alice):
     before = alice.host.network_state()
     foreground = alice.start()
     alice.wait_until_up()
-    foreground.kill()
+    foreground.kill_all()
     assert alice.host.network_state() != before, "nothing was left over: the test proves nothing"
     alice.run("cleanup")
     assert_same(before, alice.host.network_state())
@@ -60,7 +60,7 @@ def test_the_next_start_puts_back_what_a_sigkill_left(alice):
     before = alice.host.network_state()
     foreground = alice.start()
     alice.wait_until_up()
-    foreground.kill()
+    foreground.kill_all()
     alice.connect()
     alice.host.ping(INSIDE4)
     alice.disconnect()

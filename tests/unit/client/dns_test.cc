@@ -25,36 +25,47 @@ TEST(Dns, KeepsOnlyWhatIsADomainOrAServer) {
   EXPECT_EQ(plan.routed, std::vector<std::string>{"internal.example"});
 }
 
+// Remembers what it is asked for.
+class FakeSystem final : public net::SystemOps {
+ public:
+  void submit(std::vector<net::SystemRequest> requests, Answers done) override {
+    for (const auto& request : requests)
+      log.push_back(net::to_text(request));
+    done(std::vector<net::SystemAnswer>(requests.size()));
+  }
+  void undo_all(Finished done) override { done({}); }
+  std::vector<std::string> log;
+};
+
 TEST(Dns, TheTunnelAnswersForEverythingOnlyInFullMode) {
-  const auto domains = [](bool full) {
-    return apply_commands(DnsMethod::kResolved, "culvert0", plan_dns(pushed(), full))[1].argv;
-  };
-  const std::vector<std::string> split = {"resolvectl",   "domain",      "culvert0",
-                                          "corp.example", "lab.example", "~internal.example"};
-  EXPECT_EQ(domains(false), split);
-  EXPECT_EQ(domains(true).back(), "~.");
+  FakeSystem system;
+  Dns dns(system, DnsMethod::kResolved);
+  const std::string split =
+      "set_resolver kind=resolved device=culvert0 servers=10.20.0.53%20fd20::53 "
+      "search=corp.example%20lab.example routed=internal.example";
+  for (const bool full : {false, true})
+    dns.apply("culvert0", plan_dns(pushed(), full),
+              [](const Status& status) { EXPECT_TRUE(status); });
+  EXPECT_EQ(system.log, (std::vector{split, split + " all=1"}));
+  EXPECT_TRUE(dns.applied());
 }
 
-TEST(Dns, ResolvconfGetsARecordOfItsOwnAndLosesItAgain) {
-  const auto apply = apply_commands(DnsMethod::kResolvconf, "culvert0", plan_dns(pushed(), true));
-  ASSERT_EQ(apply.size(), 1u);
-  EXPECT_EQ(apply[0].argv, (std::vector<std::string>{"resolvconf", "-a", "culvert0.culvert"}));
-  EXPECT_EQ(apply[0].input,
-            "nameserver 10.20.0.53\nnameserver fd20::53\nsearch corp.example lab.example\n");
-  const auto undo = undo_commands(DnsMethod::kResolvconf, "culvert0");
-  EXPECT_EQ(undo[0].argv, (std::vector<std::string>{"resolvconf", "-d", "culvert0.culvert"}));
-}
-
-TEST(Dns, KnowsADomainWhenItSeesOne) {
-  for (const char* good : {"example", "a.b.example.", "_sip._tcp.example", "x-1.example"})
-    EXPECT_TRUE(is_domain(good)) << good;
-  for (const char* bad : {"", ".", "a..b", "-a", "a-", "a b", "a/b", "~.", "a\nb", "é.example"})
-    EXPECT_FALSE(is_domain(bad)) << bad;
+TEST(Dns, TakesBackWhatItHasApplied) {
+  FakeSystem system;
+  Dns dns(system, DnsMethod::kResolvconf);
+  dns.undo([](const Status& status) { EXPECT_TRUE(status); });
+  EXPECT_TRUE(system.log.empty());
+  dns.apply("culvert0", plan_dns(pushed(), true), [](const Status&) {});
+  system.log.clear();
+  for (int i = 0; i < 2; ++i)
+    dns.undo([](const Status& status) { EXPECT_TRUE(status); });
+  EXPECT_EQ(system.log, std::vector<std::string>{"clear_resolver kind=resolvconf device=culvert0"});
+  EXPECT_FALSE(dns.applied());
 }
 
 TEST(Dns, WithoutAResolverItSaysSoAndChangesNothing) {
-  loop::Loop loop;
-  Dns dns(loop, "/nonexistent/note", DnsMethod::kNone);
+  FakeSystem system;
+  Dns dns(system, DnsMethod::kNone);
   Status seen;
   dns.apply("culvert0", plan_dns(pushed(), false),
             [&](Status status) { seen = std::move(status); });
@@ -63,6 +74,7 @@ TEST(Dns, WithoutAResolverItSaysSoAndChangesNothing) {
   bool undone = false;
   dns.undo([&](const Status& status) { undone = status.has_value(); });
   EXPECT_TRUE(undone);
+  EXPECT_TRUE(system.log.empty());
 }
 
 }  // namespace

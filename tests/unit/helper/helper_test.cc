@@ -76,7 +76,7 @@ class HelperOnKernel : public net::testing::OwnNetwork {
   }
   [[nodiscard]] std::string journal() const { return folder_ + "/undo"; }
   Status begin_as(net::SystemScope::Role role = net::SystemScope::Role::kServer) {
-    return begin(program_, {journal(), {role, "t0", 700, 799}});
+    return begin(program_, {journal(), {}, {role, "t0", 700, 799}});
   }
   int end_of_helper() {
     int status = 0;
@@ -224,7 +224,7 @@ TEST_F(HelperOnKernel, NothingComesBeforeTheBeginning) {
 
 TEST_F(HelperOnKernel, AJournalThatCannotBeIsTheProgramsAnswer) {
   const Status begun =
-      begin(program_, {"/no/such/folder/undo", {net::SystemScope::Role::kServer, "t0", 0, 0}});
+      begin(program_, {"/no/such/folder/undo", {}, {net::SystemScope::Role::kServer, "t0", 0, 0}});
   ASSERT_FALSE(begun);
   EXPECT_NE(begun.error().message().find("/no/such/folder/undo"), std::string::npos);
   EXPECT_EQ(end_of_helper(), 0);

@@ -39,7 +39,7 @@ TEST(HelperFrames, ComeWholeHoweverTheyAreCut) {
 TEST(HelperFrames, RefuseWhatNobodyWrites) {
   for (const std::string_view bytes :
        {std::string_view("\xff\xff\xff\xff\x01", 5), std::string_view("\x00\x00\x00\x01\x00z", 6),
-        std::string_view("\x00\x00\x00\x01\x06z", 6)}) {
+        std::string_view("\x00\x00\x00\x01\x07z", 6)}) {
     FrameBuffer buffer;
     buffer.feed(as_bytes(bytes));
     EXPECT_FALSE(buffer.next());
@@ -47,7 +47,9 @@ TEST(HelperFrames, RefuseWhatNobodyWrites) {
 }
 
 TEST(HelperProtocol, EveryTextIsReadBack) {
-  Begin begin{.journal = "/run/culvert/a b.undo", .scope = {.device = "culvertd0"}};
+  Begin begin{.journal = "/run/culvert/a b.undo",
+              .control_socket = "/run/s",
+              .scope = {.device = "culvertd0"}};
   EXPECT_EQ(parse_begin(to_text(begin)).value(), begin);
   begin.scope = {net::SystemScope::Role::kClient, "culvert0", 700, 799};
   EXPECT_EQ(parse_begin(to_text(begin)).value(), begin);
