@@ -95,6 +95,9 @@ bool is_gone(const SystemRequest& request) {
          ::access(("/proc/sys/" + sysctl->path).c_str(), F_OK) != 0 && errno == ENOENT;
 }
 
+// So that there is always a next one.
+constexpr size_t kMaxNumber = SIZE_MAX / 2;
+
 struct Line {
   bool added = false;
   size_t number = 0;
@@ -106,7 +109,7 @@ std::optional<Line> parse_line(std::string_view text) {
   const bool added = text[0] == '+';
   text.remove_prefix(1);
   const size_t space = std::min(text.find(' '), text.size());
-  const auto number = parse_decimal(text.substr(0, space), 1, SIZE_MAX - 1);
+  const auto number = parse_decimal(text.substr(0, space), 1, kMaxNumber);
   if (!number || added == (space == text.size())) return std::nullopt;
   return Line{added, static_cast<size_t>(*number), text.substr(std::min(space + 1, text.size()))};
 }
