@@ -21,6 +21,12 @@ struct Options {
   UserAddOptions user_add;
   UserListOptions user_list;
   UserRevokeOptions user_revoke;
+  UserRenewOptions user_renew;
+  UserShowOptions user_show;
+  PkiInitOptions pki_init;
+  PkiIssueOptions pki_issue;
+  PkiRevokeOptions pki_revoke;
+  PkiCrlOptions pki_crl;
   ExportOptions pki_export;
   CheckOptions check;
   RunCommandOptions run;
@@ -85,6 +91,37 @@ void add_init(CLI::App& app, const Shared& options, Run& chosen) {
       ->type_name("HOST[:PORT]");
 }
 
+void add_days(CLI::App& command, unsigned& days, unsigned usual) {
+  command
+      .add_option("--days", days,
+                  "Validity of the certificate (default " + std::to_string(usual) + ")")
+      ->check(CLI::Range(1, static_cast<int>(kCaDays)))
+      ->type_name("N");
+}
+
+void add_user_care(CLI::App& user, const Shared& options, Run& chosen) {
+  UserRenewOptions& renewal = options->user_renew;
+  CLI::App& renew = add_command(
+      user, "renew", "Make a new certificate and profile for a user", chosen,
+      [options](std::ostream& out) { return user_renew_command(options->user_renew, out); });
+  renew.add_option("NAME", renewal.name, "The user")->required();
+  add_days(renew, renewal.days, kUserDays);
+  renew.add_flag("--revoke-old", renewal.revoke_old, "End the certificates that he has, at once");
+  renew.add_option("--profile", renewal.profile, "File to write the client profile to")
+      ->required()
+      ->type_name("FILE");
+  add_place(renew, renewal.place);
+  add_socket(renew, renewal.place);
+
+  CLI::App& show = add_command(
+      user, "show", "All about one user", chosen,
+      [options](std::ostream& out) { return user_show_command(options->user_show, out); });
+  show.add_option("NAME", options->user_show.name, "The user")->required();
+  add_place(show, options->user_show.place);
+  add_socket(show, options->user_show.place);
+  add_json(show, options->user_show.json);
+}
+
 void add_user(CLI::App& app, const Shared& options, Run& chosen) {
   CLI::App& user = *app.add_subcommand("user", "Give people access, and take it back");
   user.require_subcommand(1);
@@ -96,11 +133,7 @@ void add_user(CLI::App& app, const Shared& options, Run& chosen) {
   adding.add_option("NAME", add.name, "The user")->required();
   adding.add_option("--group", add.group, "Group (in the certificate and the user's file)")
       ->type_name("G");
-  adding
-      .add_option("--days", add.days,
-                  "Validity of the certificate (default " + std::to_string(kUserDays) + ")")
-      ->check(CLI::Range(1, static_cast<int>(kCaDays)))
-      ->type_name("N");
+  add_days(adding, add.days, kUserDays);
   adding
       .add_option("--network", add.networks,
                   "Network behind the client that is reached through it; can be repeated")
@@ -129,11 +162,55 @@ void add_user(CLI::App& app, const Shared& options, Run& chosen) {
   revoke.add_option("NAME", options->user_revoke.name, "The user")->required();
   add_place(revoke, options->user_revoke.place);
   add_socket(revoke, options->user_revoke.place);
+  add_user_care(user, options, chosen);
+}
+
+void add_authority(CLI::App& pki, const Shared& options, Run& chosen) {
+  CLI::App& init = add_command(
+      pki, "init", "Make a CA and nothing else", chosen,
+      [options](std::ostream& out) { return pki_init_command(options->pki_init, out); });
+  init.add_option("--name", options->pki_init.name, "Common name of the CA")
+      ->capture_default_str()
+      ->type_name("NAME");
+  add_place(init, options->pki_init.place);
+
+  PkiIssueOptions& issuing = options->pki_issue;
+  CLI::App& issue = add_command(
+      pki, "issue", "Issue a certificate, without a user or a profile", chosen,
+      [options](std::ostream& out) { return pki_issue_command(options->pki_issue, out); });
+  issue.add_option("NAME", issuing.name, "Common name")->required();
+  issue.add_flag("--server", issuing.server, "For a server, of the name NAME");
+  issue
+      .add_option("--host", issuing.hosts, "Another name or address of the server; can be repeated")
+      ->allow_extra_args(false)
+      ->type_name("HOST");
+  issue.add_option("--group", issuing.group, "Organizational unit")->type_name("G");
+  add_days(issue, issuing.days, kUserDays);
+  issue.add_option("--out", issuing.out, "Folder for NAME.crt and NAME.key")
+      ->required()
+      ->type_name("DIR");
+  add_place(issue, issuing.place);
+
+  CLI::App& revoke = add_command(
+      pki, "revoke", "Put certificates on the revocation list", chosen,
+      [options](std::ostream& out) { return pki_revoke_command(options->pki_revoke, out); });
+  revoke.add_option("WHAT", options->pki_revoke.what, "Common name or serial number")->required();
+  add_place(revoke, options->pki_revoke.place);
+  add_socket(revoke, options->pki_revoke.place);
+
+  CLI::App& crl =
+      add_command(pki, "crl", "Sign the revocation list anew and show it", chosen,
+                  [options](std::ostream& out) { return pki_crl_command(options->pki_crl, out); });
+  add_place(crl, options->pki_crl.place);
+  add_socket(crl, options->pki_crl.place);
+  add_json(crl, options->pki_crl.json);
 }
 
 void add_pki(CLI::App& app, const Shared& options, Run& chosen) {
-  CLI::App& pki = *app.add_subcommand("pki", "Certificates as files");
+  CLI::App& pki =
+      *app.add_subcommand("pki", "The certificate authority, and certificates as files");
   pki.require_subcommand(1);
+  add_authority(pki, options, chosen);
   ExportOptions& exporting = options->pki_export;
   CLI::App& command = add_command(
       pki, "export", "Write a user's certificate and key for other clients", chosen,

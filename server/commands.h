@@ -52,6 +52,45 @@ struct UserRevokeOptions {
   std::string name;
 };
 
+struct UserRenewOptions {
+  Place place;
+  std::string name;
+  unsigned days = 0;  // 0: the default
+  bool revoke_old = false;
+  std::string profile;
+};
+
+struct UserShowOptions {
+  Place place;
+  std::string name;
+  bool json = false;
+};
+
+struct PkiInitOptions {
+  Place place;
+  std::string name = "Culvert CA";
+};
+
+struct PkiIssueOptions {
+  Place place;
+  std::string name;
+  std::string group;
+  unsigned days = 0;  // 0: the default
+  bool server = false;
+  std::vector<std::string> hosts;  // names and addresses of a server
+  std::string out;
+};
+
+struct PkiRevokeOptions {
+  Place place;
+  std::string what;  // a name, or a serial number in hexadecimal
+};
+
+struct PkiCrlOptions {
+  Place place;
+  bool json = false;
+};
+
 struct ExportOptions {
   Place place;
   std::string name;
@@ -80,6 +119,12 @@ struct LiveOptions {
 [[nodiscard]] Status user_add_command(const UserAddOptions& options, std::ostream& out);
 [[nodiscard]] Status user_list_command(const UserListOptions& options, std::ostream& out);
 [[nodiscard]] Status user_revoke_command(const UserRevokeOptions& options, std::ostream& out);
+[[nodiscard]] Status user_renew_command(const UserRenewOptions& options, std::ostream& out);
+[[nodiscard]] Status user_show_command(const UserShowOptions& options, std::ostream& out);
+[[nodiscard]] Status pki_init_command(const PkiInitOptions& options, std::ostream& out);
+[[nodiscard]] Status pki_issue_command(const PkiIssueOptions& options, std::ostream& out);
+[[nodiscard]] Status pki_revoke_command(const PkiRevokeOptions& options, std::ostream& out);
+[[nodiscard]] Status pki_crl_command(const PkiCrlOptions& options, std::ostream& out);
 [[nodiscard]] Status export_command(const ExportOptions& options, std::ostream& out);
 [[nodiscard]] Status check_command(const CheckOptions& options, std::ostream& out);
 [[nodiscard]] Status run_command(const RunCommandOptions& options);

@@ -110,6 +110,45 @@ void read_session(TomlReader& reader, SessionSettings& session) {
   if (limit) session.max_per_user = static_cast<uint32_t>(*limit);
 }
 
+// "dn:NAME"; nothing if it is something else.
+std::optional<std::string> attribute_of(std::string_view text) {
+  constexpr std::string_view kPrefix = "dn:";
+  if (!text.starts_with(kPrefix)) return std::nullopt;
+  const std::string_view name = text.substr(kPrefix.size());
+  const bool good = !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+  });
+  return good ? std::optional(std::string(name)) : std::nullopt;
+}
+
+void read_identity(TomlReader& reader, IdentityRules& identity) {
+  using Source = IdentityRules::Source;
+  if (const auto user = reader.string("identity.user")) {
+    if (*user == "email") {
+      identity.source = Source::kEmail;
+    } else if (*user == "upn") {
+      identity.source = Source::kPrincipalName;
+    } else if (const auto attribute =
+                   *user == "cn" ? std::optional<std::string>("CN") : attribute_of(*user)) {
+      identity.attribute = *attribute;
+    } else {
+      reader.problem("identity.user", "must be \"cn\", \"email\", \"upn\" or \"dn:ATTRIBUTE\"",
+                     "for example \"dn:UID\"");
+    }
+  }
+  identity.strip_domain = reader.boolean("identity.strip_domain").value_or(identity.strip_domain);
+  if (const auto group = reader.string("identity.group")) {
+    if (*group == "none") {
+      identity.group_attribute.clear();
+    } else if (const auto attribute =
+                   *group == "ou" ? std::optional<std::string>("OU") : attribute_of(*group)) {
+      identity.group_attribute = *attribute;
+    } else {
+      reader.problem("identity.group", "must be \"ou\", \"none\" or \"dn:ATTRIBUTE\"");
+    }
+  }
+}
+
 void read_listen(TomlReader& reader, ServerConfig& out) {
   const auto endpoint = reader.endpoint("listen.address");
   if (!reader.has("listen.address")) {
@@ -218,6 +257,7 @@ Result<ServerConfig> read_config(const TomlFile& file, const std::string& path) 
   read_tls(reader, out);
   read_network(reader, out.network);
   read_session(reader, out.session);
+  read_identity(reader, out.identity);
   read_profile(reader, out.profile);
   read_tun(reader, out);
   read_udp(reader, out.udp);

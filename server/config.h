@@ -67,6 +67,20 @@ struct SessionSettings {
   uint32_t max_per_user = 2;
 };
 
+// What a certificate says about its user.
+struct IdentityRules {
+  enum class Source : uint8_t {
+    kAttribute,  // of the subject
+    kEmail,      // the first of the subject alternative names
+    kPrincipalName,
+  };
+  Source source = Source::kAttribute;
+  std::string attribute = "CN";  // its short name, in any case
+  bool strip_domain = false;     // alice@example.com is alice
+  // Where the group of a user without one of his own comes from; empty: nowhere.
+  std::string group_attribute = "OU";
+};
+
 // What profiles made by `user add` tell the client.
 struct ProfileSettings {
   std::string name;     // the name the client verifies: DNS name or IP address
@@ -104,6 +118,7 @@ struct ServerConfig {
   TlsSettings tls;
   NetworkSettings network;
   SessionSettings session;
+  IdentityRules identity;
   ProfileSettings profile;
   LogSettings log;
 

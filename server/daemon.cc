@@ -65,6 +65,7 @@ Result<Rules> load_rules(const ServerConfig& config) {
   return Rules{.unknown_users = config.unknown_users,
                .network = config.network,
                .session = config.session,
+               .identity = config.identity,
                .users = std::move(*users)};
 }
 

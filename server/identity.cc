@@ -1,16 +1,74 @@
 #include "server/identity.h"
 
+#include <algorithm>
+#include <cctype>
+#include <utility>
+
 #include "common/base/text.h"
 
 namespace culvert::server {
+namespace {
 
-Answer<User> identify(const tls::CertificateInfo& certificate, const Users& users,
-                      UnknownUsers unknown_users) {
-  const std::string& name = certificate.common_name;
+using Source = IdentityRules::Source;
+
+bool same_word(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
+    return std::tolower(x) == std::tolower(y);
+  });
+}
+
+// The first one.
+std::string attribute_in(const tls::CertificateInfo& certificate, std::string_view attribute) {
+  for (const auto& [name, value] : certificate.attributes) {
+    if (same_word(name, attribute)) return value;
+  }
+  return {};
+}
+
+std::string what_is_looked_for(const IdentityRules& rules) {
+  switch (rules.source) {
+    case Source::kEmail:
+      return "e-mail address";
+    case Source::kPrincipalName:
+      return "user principal name";
+    case Source::kAttribute:
+      break;
+  }
+  return same_word(rules.attribute, "CN") ? "common name" : rules.attribute;
+}
+
+}  // namespace
+
+std::string name_in(const tls::CertificateInfo& certificate, const IdentityRules& rules) {
+  const auto first = [](const std::vector<std::string>& names) {
+    return names.empty() ? std::string() : names.front();
+  };
+  std::string name;
+  switch (rules.source) {
+    case Source::kAttribute:
+      name = attribute_in(certificate, rules.attribute);
+      break;
+    case Source::kEmail:
+      name = first(certificate.emails);
+      break;
+    case Source::kPrincipalName:
+      name = first(certificate.principal_names);
+      break;
+  }
+  if (rules.strip_domain) name.resize(std::min(name.find('@'), name.size()));
+  return name;
+}
+
+Answer<User> identify(const tls::CertificateInfo& certificate, const IdentityRules& rules,
+                      const Users& users, UnknownUsers unknown_users) {
+  std::string name = name_in(certificate, rules);
   if (!is_user_name(name)) {
+    const std::string what = what_is_looked_for(rules);
     return Answer<User>::no({.reason = "bad_name",
-                             .text = "the certificate's common name \"" + escape_for_display(name) +
-                                     "\" is no user name"});
+                             .text = name.empty()
+                                         ? "the certificate has no " + what
+                                         : "the certificate's " + what + " \"" +
+                                               escape_for_display(name) + "\" is no user name"});
   }
   const auto found = users.find(name);
   if (found == users.end() && unknown_users == UnknownUsers::kRefuse) {
@@ -19,9 +77,10 @@ Answer<User> identify(const tls::CertificateInfo& certificate, const Users& user
   }
   User user;
   if (found != users.end()) user = found->second;
-  user.name = name;
-  if (user.group.empty() && is_user_name(certificate.organizational_unit)) {
-    user.group = certificate.organizational_unit;
+  user.name = std::move(name);
+  if (user.group.empty() && !rules.group_attribute.empty()) {
+    std::string group = attribute_in(certificate, rules.group_attribute);
+    if (is_user_name(group)) user.group = std::move(group);
   }
   return Answer<User>::yes(std::move(user));
 }

@@ -14,10 +14,16 @@ namespace culvert::server {
 
 using Users = std::map<std::string, User, std::less<>>;
 
-// The user is the certificate's common name, which must be one that we would issue (is_user_name).
-// The group is that of users/NAME.toml, else the certificate's organizational unit if it can be a
-// group's name. Refusals: "bad_name", "unknown_user".
-[[nodiscard]] Answer<User> identify(const tls::CertificateInfo& certificate, const Users& users,
+// The name that the rules find in the certificate, whether or not it is one that we would issue
+// (is_user_name). Empty: none.
+[[nodiscard]] std::string name_in(const tls::CertificateInfo& certificate,
+                                  const IdentityRules& rules);
+
+// The user is the certificate's name_in(), which must be one that we would issue. The group is that
+// of users/NAME.toml, else what the rules find in the certificate if it can be a group's name.
+// Refusals: "bad_name", "unknown_user".
+[[nodiscard]] Answer<User> identify(const tls::CertificateInfo& certificate,
+                                    const IdentityRules& rules, const Users& users,
                                     UnknownUsers unknown_users);
 
 }  // namespace culvert::server

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <memory>
 #include <utility>
 
@@ -61,10 +62,10 @@ CertificateState state_of(const tls::CertificateInfo& info, const tls::CrlInfo& 
   return info.not_after < now ? CertificateState::kExpired : CertificateState::kValid;
 }
 
-Result<std::string> make_ca(const Secret& key, const ServerNames& names, WallTime now) {
+Result<std::string> ca_certificate(const Secret& key, const std::string& name, WallTime now) {
   tls::IssueRequest request;
   // A common name has at most 64 bytes; the name of a server may be longer.
-  request.common_name = ("Culvert CA " + names.common_name).substr(0, 64);
+  request.common_name = name.substr(0, 64);
   request.organization = kOrganization;
   request.not_before = now - kBackdate;
   request.not_after = now + days(kCaDays);
@@ -113,31 +114,36 @@ void ServerNames::add(std::string_view host) {
   }
 }
 
-Result<NewPki> make_pki(const ServerNames& names, WallTime now) {
+Result<NewPki> make_ca(const std::string& name, WallTime now) {
   NewPki out;
   auto ca_key = tls::generate_key();
   if (!ca_key) return ca_key.error();
   out.ca_key = std::move(*ca_key);
-  auto ca = make_ca(out.ca_key, names, now);
+  auto ca = ca_certificate(out.ca_key, name, now);
   if (!ca) return ca.error();
   out.ca_certificate = std::move(*ca);
-  const tls::Issuer issuer{out.ca_certificate, &out.ca_key};
-
-  auto server_key = tls::generate_key();
-  if (!server_key) return server_key.error();
-  out.server_key = std::move(*server_key);
-  auto server = make_server(out.server_key, issuer, names, now);
-  if (!server) return server.error();
-  out.server_certificate = std::move(*server);
 
   tls::CrlRequest empty;
-  empty.issuer = issuer;
+  empty.issuer = {out.ca_certificate, &out.ca_key};
   empty.this_update = now - kBackdate;
   empty.next_update = now + days(kCaDays);
   empty.number = 1;
   auto crl = tls::write_crl(empty);
   if (!crl) return crl.error();
   out.crl = std::move(*crl);
+  return out;
+}
+
+Result<NewPki> make_pki(const ServerNames& names, WallTime now) {
+  auto out = make_ca("Culvert CA " + names.common_name, now);
+  if (!out) return out;
+  auto server_key = tls::generate_key();
+  if (!server_key) return server_key.error();
+  out->server_key = std::move(*server_key);
+  const tls::Issuer issuer{out->ca_certificate, &out->ca_key};
+  auto server = make_server(out->server_key, issuer, names, now);
+  if (!server) return server.error();
+  out->server_certificate = std::move(*server);
   return out;
 }
 
@@ -225,10 +231,15 @@ Status PkiStore::read_folder(const std::string& user, const tls::CrlInfo& crl, W
     record.state = state_of(record.info, crl, now);
     found.push_back(std::move(record));
   }
-  std::stable_sort(found.begin(), found.end(),
-                   [](const IssuedCertificate& a, const IssuedCertificate& b) {
-                     return a.info.not_before < b.info.not_before;
-                   });
+  // Of two that begin in the same second the file tells which one is younger.
+  const auto age = [](const IssuedCertificate& record) {
+    std::error_code ignored;
+    return std::pair(record.info.not_before,
+                     std::filesystem::last_write_time(record.certificate_file, ignored));
+  };
+  std::sort(
+      found.begin(), found.end(),
+      [&](const IssuedCertificate& a, const IssuedCertificate& b) { return age(a) < age(b); });
   std::move(found.begin(), found.end(), std::back_inserter(out));
   return {};
 }
@@ -253,12 +264,12 @@ Result<std::vector<IssuedCertificate>> PkiStore::certificates(std::string_view u
   return out;
 }
 
-Result<UserCredentials> PkiStore::issue(const std::string& user, const std::string& group,
-                                        unsigned valid_days, WallTime now) const {
-  const WallTime not_after = now + days(valid_days);
+Result<UserCredentials> PkiStore::issue(const IssueOrder& order, WallTime now) const {
+  const std::string& user = order.name;
+  const WallTime not_after = now + days(order.days);
   if (not_after > ca_.not_after) {
     return fail(ErrorCode::kUsage, "the certificate would outlive its CA",
-                std::to_string(valid_days) + " days",
+                std::to_string(order.days) + " days",
                 "the CA is valid until " + to_iso8601(ca_.not_after));
   }
   const auto signing_key = ca_key();
@@ -270,11 +281,15 @@ Result<UserCredentials> PkiStore::issue(const std::string& user, const std::stri
 
   tls::IssueRequest request;
   request.common_name = user;
-  request.organizational_unit = group;
+  request.organizational_unit = order.group;
   request.organization = kOrganization;
   request.not_before = now - kBackdate;
   request.not_after = not_after;
-  request.purposes = {tls::Purpose::kClientAuth};
+  request.purposes = {order.server ? tls::Purpose::kServerAuth : tls::Purpose::kClientAuth};
+  if (order.server) {
+    request.dns_names = order.server->dns_names;
+    request.ip_addresses = order.server->ip_addresses;
+  }
   request.key_pem = &out.key_pem;
   request.issuer = tls::Issuer{ca_pem_, &*signing_key};
   auto pem = tls::issue_certificate(request);
@@ -308,31 +323,46 @@ void PkiStore::discard(const IssuedCertificate& record) const {
 Result<std::vector<IssuedCertificate>> PkiStore::revoke(std::string_view user, WallTime now) {
   auto all = certificates(user, now);
   if (!all) return all.error();
-  std::vector<IssuedCertificate> fresh;
-  for (IssuedCertificate& record : *all) {
-    if (record.state == CertificateState::kValid) fresh.push_back(std::move(record));
-  }
-  if (fresh.empty()) return fresh;
+  return revoke(std::move(*all), now);
+}
 
+Result<std::vector<IssuedCertificate>> PkiStore::revoke(std::vector<IssuedCertificate> certificates,
+                                                        WallTime now) {
+  std::erase_if(certificates, [](const IssuedCertificate& record) {
+    return record.state != CertificateState::kValid;
+  });
+  if (certificates.empty()) return certificates;
   auto crl = read_crl();
   if (!crl) return crl.error();
-  for (IssuedCertificate& record : fresh) {
+  for (IssuedCertificate& record : certificates) {
     crl->revoked.push_back({record.info.serial, now, tls::RevocationReason::kUnspecified});
     record.state = CertificateState::kRevoked;
   }
+  if (Status written = write_crl(*crl, now); !written) return written.error();
+  return certificates;
+}
+
+Result<tls::CrlInfo> PkiStore::renew_crl(WallTime now) {
+  const auto crl = read_crl();
+  if (!crl) return crl.error();
+  if (Status written = write_crl(*crl, now); !written) return written.error();
+  return read_crl();
+}
+
+// What `crl` lists, with its next number.
+Status PkiStore::write_crl(const tls::CrlInfo& crl, WallTime now) const {
   const auto key = ca_key();
   if (!key) return key.error();
   tls::CrlRequest request;
   request.issuer = tls::Issuer{ca_pem_, &*key};
-  request.revoked = crl->revoked;
+  request.revoked = crl.revoked;
   // A list from the future would be no list: the last one may be younger than a clock set back.
   request.this_update = now - kBackdate;
   request.next_update = ca_.not_after;
-  request.number = crl->number.value_or(0) + 1;
+  request.number = crl.number.value_or(0) + 1;
   const auto pem = tls::write_crl(request);
   if (!pem) return pem.error();
-  if (auto status = replace_file(crl_file(), *pem); !status) return status.error();
-  return fresh;
+  return replace_file(crl_file(), *pem);
 }
 
 Result<UserCredentials> PkiStore::credentials(std::string_view user, WallTime now) const {

@@ -53,6 +53,16 @@ struct NewPki {
   Secret server_key;
 };
 [[nodiscard]] Result<NewPki> make_pki(const ServerNames& names, WallTime now);
+// The CA and its list alone.
+[[nodiscard]] Result<NewPki> make_ca(const std::string& name, WallTime now);
+
+// What is to be issued.
+struct IssueOrder {
+  std::string name;   // the common name, and the folder in issued/
+  std::string group;  // the organizational unit; may be empty
+  unsigned days = kUserDays;
+  std::optional<ServerNames> server;  // a server's certificate, for these names
+};
 
 enum class CertificateState { kValid, kExpired, kRevoked };
 
@@ -88,10 +98,8 @@ class PkiStore {
   [[nodiscard]] Result<std::vector<IssuedCertificate>> certificates(std::string_view user,
                                                                     WallTime now) const;
 
-  // A new key and client certificate, CN = user, OU = group, kept in issued/.
-  // REQUIRES: is_user_name(user), days > 0.
-  [[nodiscard]] Result<UserCredentials> issue(const std::string& user, const std::string& group,
-                                              unsigned days, WallTime now) const;
+  // A new key and certificate, kept in issued/. REQUIRES: is_user_name(order.name), days > 0.
+  [[nodiscard]] Result<UserCredentials> issue(const IssueOrder& order, WallTime now) const;
   // Takes back what issue() wrote, for a command that fails later on. Ignores errors.
   void discard(const IssuedCertificate& record) const;
 
@@ -99,6 +107,11 @@ class PkiStore {
   // replaced atomically and keeps its owner and mode. Gives what was put on it; nothing to revoke
   // is a success and leaves the list alone.
   [[nodiscard]] Result<std::vector<IssuedCertificate>> revoke(std::string_view user, WallTime now);
+  // The same for the certificates given; those that are not valid are left out.
+  [[nodiscard]] Result<std::vector<IssuedCertificate>> revoke(
+      std::vector<IssuedCertificate> certificates, WallTime now);
+  // The list anew, as it is, with the next number. Gives what it says.
+  [[nodiscard]] Result<tls::CrlInfo> renew_crl(WallTime now);
 
   // The newest valid certificate of the user and its key. The error says if there never was one,
   // or if it is expired or revoked.
@@ -108,6 +121,7 @@ class PkiStore {
   PkiStore(std::string dir, std::string ca_pem, tls::CertificateInfo ca);
   [[nodiscard]] Result<Secret> ca_key() const;
   [[nodiscard]] Result<tls::CrlInfo> read_crl() const;
+  [[nodiscard]] Status write_crl(const tls::CrlInfo& crl, WallTime now) const;
   [[nodiscard]] std::string issued_dir(std::string_view user) const;
   [[nodiscard]] Status read_folder(const std::string& user, const tls::CrlInfo& crl, WallTime now,
                                    std::vector<IssuedCertificate>& out) const;

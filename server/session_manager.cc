@@ -85,13 +85,16 @@ std::vector<SessionId> SessionManager::apply(Rules rules, const tls::TlsConfig& 
     Session& session = *table_.find(id);
     if (session.state == SessionState::kEnding) continue;
     const tls::Verdict verdict = tls::recheck(session.chain, tls);
-    const auto identity = identify(session.certificate, rules_.users, rules_.unknown_users);
-    if (verdict.accepted() && identity.grant) {
+    const auto identity =
+        identify(session.certificate, rules_.identity, rules_.users, rules_.unknown_users);
+    if (verdict.accepted() && identity.grant && identity.grant->name == session.user) {
       session.group = identity.grant->group;
       continue;
     }
     ended.push_back(id);
-    end_session(session, verdict.accepted() ? identity.refusal.text : verdict.text);
+    const std::string why =
+        identity.grant ? "its certificate is another user's now" : identity.refusal.text;
+    end_session(session, verdict.accepted() ? why : verdict.text);
   }
   return ended;
 }
@@ -127,7 +130,7 @@ void SessionManager::forget_unused_logins(const std::string& user) {
 }
 
 Answer<LoginGrant> SessionManager::login(ProvenPeer peer, std::string user_agent) {
-  auto identity = identify(peer.certificate, rules_.users, rules_.unknown_users);
+  auto identity = identify(peer.certificate, rules_.identity, rules_.users, rules_.unknown_users);
   if (identity.grant) {
     if (auto limit = refuse_login(*identity.grant)) {
       identity = Answer<User>::no(std::move(*limit));
@@ -172,7 +175,8 @@ Answer<Session*> SessionManager::find_session(const ConnectRequest& request) {
         {.reason = "unknown_cookie", .text = "the session is over: log in again"});
   }
   const tls::CertificateInfo& certificate = request.peer.certificate;
-  if (certificate.spki_sha256 != session->key_hash || certificate.common_name != session->user) {
+  if (certificate.spki_sha256 != session->key_hash ||
+      name_in(certificate, rules_.identity) != session->user) {
     return Answer<Session*>::no(
         {.reason = "foreign_cookie", .text = "the cookie was given to another certificate"});
   }
@@ -236,7 +240,8 @@ void SessionManager::assign_networks(Session& session, const User& user) {
 Answer<Session*> SessionManager::admit(const ConnectRequest& request, wire::TunnelParams& params) {
   auto found = find_session(request);
   if (!found.grant) return found;
-  auto identity = identify(request.peer.certificate, rules_.users, rules_.unknown_users);
+  auto identity =
+      identify(request.peer.certificate, rules_.identity, rules_.users, rules_.unknown_users);
   if (!identity.grant) return Answer<Session*>::no(std::move(identity.refusal));
   Session& session = **found.grant;
   if (auto refusal = make_room(session)) return Answer<Session*>::no(std::move(*refusal));

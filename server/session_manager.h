@@ -29,6 +29,7 @@ struct Rules {
   UnknownUsers unknown_users = UnknownUsers::kAllow;
   NetworkSettings network;
   SessionSettings session;
+  IdentityRules identity{};
   Users users;
 };
 

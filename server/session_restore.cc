@@ -58,7 +58,7 @@ std::optional<std::string> SessionManager::take_up(const StoredSession& stored,
   if (left <= Duration::zero()) return "the client did not come back in time";
   tls::Verdict verdict = tls::recheck(stored.chain, tls);
   if (!verdict.accepted() || !verdict.peer) return verdict.text;
-  auto identity = identify(*verdict.peer, rules_.users, rules_.unknown_users);
+  auto identity = identify(*verdict.peer, rules_.identity, rules_.users, rules_.unknown_users);
   if (!identity.grant) return identity.refusal.text;
   if (identity.grant->name != stored.user) return "its certificate is another user's now";
 

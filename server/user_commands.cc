@@ -12,7 +12,6 @@
 #include "common/base/scope_exit.h"
 #include "common/base/text.h"
 #include "common/control/protocol.h"
-#include "server/client_profile.h"
 #include "server/commands.h"
 #include "server/config.h"
 #include "server/new_files.h"
@@ -21,16 +20,13 @@
 #include "server/running_server.h"
 #include "server/service_user.h"
 #include "server/signal_hold.h"
+#include "server/user_support.h"
 #include "server/users.h"
 
 namespace culvert::server {
 namespace {
 
 using UserMap = std::map<std::string, User, std::less<>>;
-
-std::string date_of(WallTime time) {
-  return to_iso8601(time).substr(0, 10);
-}
 
 // The account that must be able to read what we write; nothing unless we are root and it exists.
 Result<std::optional<Account>> service_account(const ServerConfig& config) {
@@ -91,18 +87,6 @@ User merged(User user, const UserMap& users) {
   return user;
 }
 
-ClientProfile profile_for(const ServerConfig& config, const PkiStore& store,
-                          const UserCredentials& credentials) {
-  ClientProfile profile;
-  profile.name = config.profile.name;
-  profile.address = config.profile.address;
-  profile.user = credentials.record.user;
-  profile.ca_pem = store.ca_certificate_pem();
-  profile.certificate_pem = credentials.certificate_pem;
-  profile.key_pem = as_text(credentials.key_pem.bytes());
-  return profile;
-}
-
 // The files of a new user, all or none. The old user file comes back if there was one.
 Result<UserCredentials> write_new_user(const ServerConfig& config, const PkiStore& store,
                                        const User& user, const UserMap& users,
@@ -110,8 +94,11 @@ Result<UserCredentials> write_new_user(const ServerConfig& config, const PkiStor
   const auto account = service_account(config);
   if (!account) return account.error();
   const SignalHold hold;
-  auto credentials =
-      store.issue(user.name, user.group, options.days != 0 ? options.days : kUserDays, now);
+  auto credentials = store.issue({.name = user.name,
+                                  .group = user.group,
+                                  .days = options.days != 0 ? options.days : kUserDays,
+                                  .server = {}},
+                                 now);
   if (!credentials) return credentials;
   ScopeExit undo_issue([&] { store.discard(credentials->record); });
 
@@ -156,20 +143,6 @@ void report_added_next(const UserAddOptions& options, std::ostream& out) {
       << options.name << ") and delete it here. On the other machine:\n"
       << "  culvert import " << file << "\n"
       << "  culvert connect\n";
-}
-
-// A server that trusts another CA, or looks at another revocation list, is not run by our files.
-Status check_store_is_used(const ServerConfig& config, const PkiStore& store) {
-  const auto trusted = read_file(config.tls.client_ca);
-  if (!trusted) return trusted.error();
-  const auto cas = tls::read_certificates(*trusted);
-  if (!cas) return cas.error();
-  const bool ours = std::any_of(cas->begin(), cas->end(), [&](const tls::CertificateInfo& info) {
-    return info.fingerprint == store.ca().fingerprint;
-  });
-  if (ours) return {};
-  return fail(ErrorCode::kUsage, "the server does not trust the CA in " + store.dir(),
-              config.tls.client_ca, "tls.client_ca names other certificates");
 }
 
 // What `user list` shows about one name.
@@ -266,42 +239,6 @@ void print_list(const std::map<std::string, Listed>& all, std::ostream& out) {
   }
 }
 
-Error no_such_user(const std::string& name, const UserMap& users) {
-  std::vector<std::string_view> names;
-  for (const auto& entry : users)
-    names.push_back(entry.first);
-  const auto near = nearest(name, names);
-  return fail(
-      ErrorCode::kFailure, "there is no such user", name,
-      near ? "did you mean " + std::string(*near) + "?" : "culvertd user list shows who there is");
-}
-
-// The list that the server reads is the one we write, or the revocation would change nothing.
-Status check_crl_is_used(const ServerConfig& config, const PkiStore& store) {
-  if (config.tls.crl == store.crl_file()) return {};
-  return fail(ErrorCode::kUsage,
-              "the server does not read " + store.crl_file() + ", so revoking would be in vain",
-              "tls.crl", "set crl = \"" + std::string(kCrlFile) + "\" in " + config.file);
-}
-
-void report_revoked(const std::string& name, const std::vector<IssuedCertificate>& revoked,
-                    const Reloaded& reloaded, std::ostream& out) {
-  if (revoked.empty()) {
-    out << name << " has no valid certificate left to revoke.\n";
-  } else {
-    out << "Revoked " << name << ":\n";
-  }
-  for (const IssuedCertificate& record : revoked) {
-    out << "  certificate " << record.info.serial_hex << ", was valid until "
-        << date_of(record.info.not_after) << "\n";
-  }
-  if (!reloaded.told) {
-    out << reloaded.note << "\n";
-    return;
-  }
-  out << "The running server knows it; sessions ended: " << reloaded.sessions_ended << ".\n";
-}
-
 }  // namespace
 
 Status user_add_command(const UserAddOptions& options, std::ostream& out) {
@@ -325,13 +262,7 @@ Status user_add_command(const UserAddOptions& options, std::ostream& out) {
   if (!credentials) return credentials.error();
 
   report_added(options, *config, user, *credentials, out);
-  const auto reloaded = reload_running_server(options.place);
-  if (!reloaded) {
-    out << "The running server could not be told: " << reloaded.error().message()
-        << ". When that is mended: culvertd reload\n";
-  } else if (reloaded->told) {
-    out << "The running server knows it.\n";
-  }
+  report_reload(options.place, out);
   report_added_next(options, out);
   return {};
 }
@@ -374,14 +305,8 @@ Status user_revoke_command(const UserRevokeOptions& options, std::ostream& out) 
   const auto revoked = store->revoke(options.name, now);
   if (!revoked) return revoked.error();
   if (auto status = remove_user(config->users_dir(), options.name); !status) return status;
-  const auto reloaded = reload_running_server(options.place);
-  if (!reloaded) {
-    Error error = reloaded.error();
-    error.what = "revoked, but the running server could not be told and still serves " +
-                 options.name + ": " + error.what;
-    error.hint = "culvertd reload, or restart it";
-    return error;
-  }
+  const auto reloaded = reload_after_revocation(options.place, options.name);
+  if (!reloaded) return reloaded.error();
   report_revoked(options.name, *revoked, *reloaded, out);
   return {};
 }

@@ -26,20 +26,52 @@ constexpr std::string_view kOidOrganizationalUnit = oid(MBEDTLS_OID_AT_ORG_UNIT)
 constexpr std::string_view kOidServerAuth = oid(MBEDTLS_OID_SERVER_AUTH);
 constexpr std::string_view kOidClientAuth = oid(MBEDTLS_OID_CLIENT_AUTH);
 constexpr std::string_view kOidAnyPurpose = oid(MBEDTLS_OID_ANY_EXTENDED_KEY_USAGE);
+// [MS-WCCE] 2.2.2.7.5.1: 1.3.6.1.4.1.311.20.2.3.
+constexpr std::string_view kOidPrincipalName = oid("\x2B\x06\x01\x04\x01\x82\x37\x14\x02\x03");
 constexpr std::string_view kOidCrlNumber = oid("\x55\x1D\x14");
 
-// Empty if there is none, or if it is written in an encoding that is not a superset of ASCII.
+// Nothing if it is written in an encoding that is not a superset of ASCII.
+std::optional<std::string> text_of(const mbedtls_asn1_buf& value) {
+  const int tag = value.tag;
+  if (tag != MBEDTLS_ASN1_UTF8_STRING && tag != MBEDTLS_ASN1_PRINTABLE_STRING &&
+      tag != MBEDTLS_ASN1_IA5_STRING && tag != MBEDTLS_ASN1_T61_STRING) {
+    return std::nullopt;
+  }
+  return std::string(as_text(bytes_of(value)));
+}
+
+// Empty if there is none, or if it is no text.
 std::string first_attribute(const mbedtls_x509_name& name, std::string_view attribute) {
   for (const mbedtls_x509_name* part = &name; part != nullptr; part = part->next) {
-    if (!is_oid(part->oid, attribute)) continue;
-    const int tag = part->val.tag;
-    if (tag != MBEDTLS_ASN1_UTF8_STRING && tag != MBEDTLS_ASN1_PRINTABLE_STRING &&
-        tag != MBEDTLS_ASN1_IA5_STRING && tag != MBEDTLS_ASN1_T61_STRING) {
-      return {};
-    }
-    return std::string(as_text(bytes_of(part->val)));
+    if (is_oid(part->oid, attribute)) return text_of(part->val).value_or("");
   }
   return {};
+}
+
+void read_attributes(const mbedtls_x509_name& name, CertificateInfo& info) {
+  for (const mbedtls_x509_name* part = &name; part != nullptr; part = part->next) {
+    const char* label = nullptr;
+    if (part->oid.p == nullptr || mbedtls_oid_get_attr_short_name(&part->oid, &label) != 0)
+      continue;
+    if (auto text = text_of(part->val)) info.attributes.emplace_back(label, std::move(*text));
+  }
+}
+
+// RFC 5280 section 4.2.1.6: OtherName is an OID and a value with the explicit tag 0, which for this
+// name is a UTF8String.
+std::optional<std::string> principal_name(const mbedtls_asn1_buf& other_name) {
+  unsigned char* at = other_name.p;
+  const unsigned char* const end = at + other_name.len;
+  size_t size = 0;
+  if (mbedtls_asn1_get_tag(&at, end, &size, MBEDTLS_ASN1_OID) != 0) return std::nullopt;
+  const std::string_view type(reinterpret_cast<const char*>(at), size);
+  at += size;
+  constexpr int kValue = MBEDTLS_ASN1_CONTEXT_SPECIFIC | MBEDTLS_ASN1_CONSTRUCTED;
+  if (type != kOidPrincipalName || mbedtls_asn1_get_tag(&at, end, &size, kValue) != 0 ||
+      mbedtls_asn1_get_tag(&at, end, &size, MBEDTLS_ASN1_UTF8_STRING) != 0) {
+    return std::nullopt;
+  }
+  return std::string(reinterpret_cast<const char*>(at), size);
 }
 
 void read_alternative_names(const mbedtls_x509_crt& certificate, CertificateInfo& info) {
@@ -52,6 +84,12 @@ void read_alternative_names(const mbedtls_x509_crt& certificate, CertificateInfo
       info.dns_names.emplace_back(as_text(value));
     } else if (kind == MBEDTLS_X509_SAN_IP_ADDRESS && (value.size() == 4 || value.size() == 16)) {
       info.ip_addresses.push_back(IpAddress::from_bytes(value));
+    } else if (kind == MBEDTLS_X509_SAN_RFC822_NAME) {
+      info.emails.emplace_back(as_text(value));
+    } else if (kind == MBEDTLS_X509_SAN_OTHER_NAME) {
+      if (auto principal = principal_name(name->buf)) {
+        info.principal_names.push_back(std::move(*principal));
+      }
     }
   }
 }
@@ -144,6 +182,7 @@ CertificateInfo info_of(const mbedtls_x509_crt& certificate) {
   info.issuer = display_name(certificate.issuer);
   info.common_name = first_attribute(certificate.subject, kOidCommonName);
   info.organizational_unit = first_attribute(certificate.subject, kOidOrganizationalUnit);
+  read_attributes(certificate.subject, info);
   const Bytes serial = bytes_of(certificate.serial);
   info.serial.assign(serial.begin(), serial.end());
   info.serial_hex = to_hex(serial);

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common/base/address.h"
@@ -25,14 +26,19 @@ enum class Purpose : uint8_t { kServerAuth, kClientAuth, kOther };
 // The contents of one certificate. The texts come from its author, who may be a stranger:
 // `subject` and `issuer` are safe to show, the other strings need escape_for_display().
 struct CertificateInfo {
-  std::string subject;                 // "CN=alice, OU=engineering", escaped for display
-  std::string issuer;                  // likewise
-  std::string common_name;             // the first CN of the subject as it stands; may be empty
-  std::string organizational_unit;     // the first OU; may be empty
+  std::string subject;              // "CN=alice, OU=engineering", escaped for display
+  std::string issuer;               // likewise
+  std::string common_name;          // the first CN of the subject as it stands; may be empty
+  std::string organizational_unit;  // the first OU; may be empty
+  // All attributes of the subject that are texts, by their short name ("CN", "UID",
+  // "emailAddress").
+  std::vector<std::pair<std::string, std::string>> attributes;
   std::vector<std::byte> serial;       // big endian, as in the certificate
   std::string serial_hex;              // lower case, two digits a byte
   std::vector<std::string> dns_names;  // of the subject alternative name extension
   std::vector<IpAddress> ip_addresses;
+  std::vector<std::string> emails;           // rfc822Name
+  std::vector<std::string> principal_names;  // otherName with Microsoft's userPrincipalName
   WallTime not_before;
   WallTime not_after;
   Sha256 fingerprint{};  // SHA-256 of the DER form

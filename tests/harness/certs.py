@@ -21,6 +21,16 @@ def _date(days):
     return moment.strftime("%Y%m%d%H%M%SZ")
 
 
+def new_key(path, algorithm):
+    """`algorithm`: "P-256", "P-384" or "RSA-2048" and the like."""
+    kind, _, size = algorithm.partition("-")
+    if kind == "RSA":
+        openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", f"rsa_keygen_bits:{size}", "-out", path)
+    else:
+        openssl("ecparam", "-name", {"256": "prime256v1", "384": "secp384r1"}[size], "-genkey",
+                "-noout", "-out", path)
+
+
 class Issued:
     """A certificate and its key, as files."""
 
@@ -77,22 +87,44 @@ policy = p
 copy_extensions = none
 [p]
 commonName = optional
+organizationName = optional
 organizationalUnitName = optional
+userId = optional
 """)
 
     @property
     def certificate_pem(self):
         return self.certificate.read_text()
 
+    def intermediate(self, name, algorithm="P-256"):
+        """A CA below this one; `above` is its certificate and those between it and the root."""
+        self._count += 1
+        below = Ca.__new__(Ca)
+        below.folder = pathlib.Path(tempfile.mkdtemp(prefix="ca-", dir=self.folder))
+        below.certificate, below.key = below.folder / "ca.crt", below.folder / "ca.key"
+        below._count = 0
+        below._prepare()
+        new_key(below.key, algorithm)
+        request, extensions = below.folder / "ca.csr", below.folder / "ca.ext"
+        openssl("req", "-new", "-key", below.key, "-subj", f"/CN={name}", "-out", request)
+        extensions.write_text("basicConstraints=critical,CA:TRUE\n"
+                              "keyUsage=critical,keyCertSign,cRLSign\n")
+        openssl("ca", "-batch", "-notext", "-config", self.config, "-cert", self.certificate,
+                "-keyfile", self.key, "-in", request, "-out", below.certificate, "-days", 30,
+                "-extfile", extensions)
+        below.above = below.certificate_pem + getattr(self, "above", "")
+        return below
+
     def issue(self, name, purposes=(CLIENT,), sans=(), start=-1, end=30, key=None, unit=None,
-              key_usage="digitalSignature"):
-        """`start` and `end` are days from now; sans are like "DNS:x" or "IP:y"."""
+              key_usage="digitalSignature", algorithm="P-256", subject=None):
+        """`start` and `end` are days from now; sans are like "DNS:x" or "IP:y"; `subject`: in place
+        of /CN=name."""
         self._count += 1
         stem = self.folder / f"{self._count}"
         files = Issued(f"{stem}.crt", key or f"{stem}.key")
         if key is None:
-            openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", files.key)
-        subject = f"/CN={name}" + (f"/OU={unit}" if unit else "")
+            new_key(files.key, algorithm)
+        subject = subject or f"/CN={name}" + (f"/OU={unit}" if unit else "")
         openssl("req", "-new", "-key", files.key, "-subj", subject, "-out", f"{stem}.csr")
         extensions = ["basicConstraints=critical,CA:FALSE", f"keyUsage=critical,{key_usage}"]
         if purposes:

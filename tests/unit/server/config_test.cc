@@ -99,6 +99,10 @@ rekey_records = 16777216
 max_lifetime = "30d"
 cookie_timeout = "1h"
 max_per_user = 5
+[identity]
+user = "dn:UID"
+strip_domain = true
+group = "none"
 [workers]
 count = "auto"
 [tun]
@@ -125,6 +129,9 @@ format = "json"
   EXPECT_EQ(config->session.rekey_records, 16777216u);
   EXPECT_EQ(config->session.max_lifetime, std::chrono::hours(24 * 30));
   EXPECT_EQ(config->session.max_per_user, 5u);
+  EXPECT_EQ(config->identity.attribute, "UID");
+  EXPECT_TRUE(config->identity.strip_domain);
+  EXPECT_TRUE(config->identity.group_attribute.empty());
   EXPECT_EQ(config->tun_device, "vpn0");
   EXPECT_EQ(config->profile.address, "[2001:db8::1]:8443");
   EXPECT_EQ(config->log.level, log::Level::kDebug);

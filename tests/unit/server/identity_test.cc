@@ -7,8 +7,8 @@ namespace {
 
 tls::CertificateInfo certificate(std::string name, std::string unit = {}) {
   tls::CertificateInfo info;
-  info.common_name = std::move(name);
-  info.organizational_unit = std::move(unit);
+  if (!unit.empty()) info.attributes.emplace_back("OU", std::move(unit));
+  if (!name.empty()) info.attributes.emplace_back("CN", std::move(name));
   return info;
 }
 
@@ -30,7 +30,7 @@ TEST(Identity, GroupIsThatOfTheUsersFileElseTheOrganizationalUnit) {
                {"bob", "", ""},
                {"bob", "no group; really", ""}};
   for (const auto& c : cases) {
-    const auto who = identify(certificate(c.name, c.unit), users(), UnknownUsers::kAllow);
+    const auto who = identify(certificate(c.name, c.unit), {}, users(), UnknownUsers::kAllow);
     ASSERT_TRUE(who.grant) << c.name;
     EXPECT_EQ(who.grant->name, c.name);
     EXPECT_EQ(who.grant->group, c.group) << c.name;
@@ -38,16 +38,59 @@ TEST(Identity, GroupIsThatOfTheUsersFileElseTheOrganizationalUnit) {
 }
 
 TEST(Identity, UnknownUserIsRefusedWhereThePolicySaysSo) {
-  const auto who = identify(certificate("carol"), users(), UnknownUsers::kRefuse);
+  const auto who = identify(certificate("carol"), {}, users(), UnknownUsers::kRefuse);
   ASSERT_FALSE(who.grant);
   EXPECT_EQ(who.refusal.reason, "unknown_user");
   EXPECT_TRUE(who.refusal.final);
-  EXPECT_TRUE(identify(certificate("alice"), users(), UnknownUsers::kRefuse).grant);
+  EXPECT_TRUE(identify(certificate("alice"), {}, users(), UnknownUsers::kRefuse).grant);
+}
+
+TEST(Identity, TheNameIsFoundWhereTheRulesSay) {
+  using Source = IdentityRules::Source;
+  tls::CertificateInfo info = certificate("Alice Liddell", "sales");
+  info.attributes.emplace_back("uid", "alice");
+  info.attributes.emplace_back("uid", "second");
+  info.attributes.emplace_back("O", "wonderland");
+  info.emails = {"alice@example.com", "al@example.com"};
+  info.principal_names = {"a.liddell@corp.example"};
+  const struct {
+    IdentityRules rules;
+    const char *name, *group;
+  } cases[] = {
+      {{.attribute = "UID"}, "alice", "sales"},
+      {{.source = Source::kEmail}, "alice@example.com", "sales"},
+      {{.source = Source::kEmail, .strip_domain = true}, "alice", "sales"},
+      {{.source = Source::kPrincipalName}, "a.liddell@corp.example", "sales"},
+      {{.source = Source::kPrincipalName, .strip_domain = true, .group_attribute = "o"},
+       "a.liddell",
+       "wonderland"},
+      {{.attribute = "UID", .group_attribute = ""}, "alice", ""},
+  };
+  for (const auto& c : cases) {
+    const auto who = identify(info, c.rules, {}, UnknownUsers::kAllow);
+    ASSERT_TRUE(who.grant) << who.refusal.text;
+    EXPECT_EQ(who.grant->name, c.name);
+    EXPECT_EQ(who.grant->group, c.group);
+  }
+}
+
+TEST(Identity, WhatIsMissingIsNamed) {
+  using Source = IdentityRules::Source;
+  const std::pair<IdentityRules, const char*> cases[] = {
+      {{}, "no common name"},
+      {{.attribute = "UID"}, "no UID"},
+      {{.source = Source::kEmail}, "no e-mail address"},
+      {{.source = Source::kPrincipalName, .strip_domain = true}, "no user principal name"}};
+  for (const auto& [rules, text] : cases) {
+    const auto who = identify({}, rules, users(), UnknownUsers::kAllow);
+    ASSERT_FALSE(who.grant);
+    EXPECT_NE(who.refusal.text.find(text), std::string::npos) << who.refusal.text;
+  }
 }
 
 TEST(Identity, CommonNameMustBeAUserName) {
   for (const char* name : {"", "../alice", ".alice", "a b", "a\nb", "-x"}) {
-    const auto who = identify(certificate(name), users(), UnknownUsers::kAllow);
+    const auto who = identify(certificate(name), {}, users(), UnknownUsers::kAllow);
     ASSERT_FALSE(who.grant) << name;
     EXPECT_EQ(who.refusal.reason, "bad_name");
   }

@@ -48,7 +48,8 @@ class PkiStoreTest : public testing::Test {
     return std::move(*store);
   }
   UserCredentials issue(const PkiStore& store, const std::string& user, unsigned valid_days = 30) {
-    auto made = store.issue(user, "staff", valid_days, some_time());
+    auto made = store.issue({.name = user, .group = "staff", .days = valid_days, .server = {}},
+                            some_time());
     EXPECT_TRUE(made) << made.error().message();
     return std::move(*made);
   }
@@ -126,7 +127,8 @@ TEST_F(PkiStoreTest, IssuesClientCertificatesIntoPrivateFiles) {
 }
 
 TEST_F(PkiStoreTest, CertificateNeverOutlivesItsCa) {
-  const auto made = open().issue("alice", "", kCaDays + 1, some_time());
+  const auto made =
+      open().issue({.name = "alice", .group = "", .days = kCaDays + 1, .server = {}}, some_time());
   ASSERT_FALSE(made);
   EXPECT_EQ(made.error().code, ErrorCode::kUsage);
   EXPECT_NE(made.error().hint.find("valid until"), std::string::npos);
@@ -209,7 +211,8 @@ TEST_F(PkiStoreTest, CredentialsAreTheValidOnes) {
 
 TEST_F(PkiStoreTest, WithoutCaKeyNothingIsIssuedAndTheReasonSaid) {
   ASSERT_EQ(std::filesystem::remove(dir_ / "ca.key"), true);
-  const auto made = open().issue("alice", "", 1, some_time());
+  const auto made =
+      open().issue({.name = "alice", .group = "", .days = 1, .server = {}}, some_time());
   ASSERT_FALSE(made);
   EXPECT_NE(made.error().where.find("ca.key"), std::string::npos);
   EXPECT_FALSE(std::filesystem::exists(dir_ / "issued"));

@@ -67,6 +67,7 @@ class SessionManagerTest : public ::testing::Test {
   static ProvenPeer peer(const std::string& user, int key = 1) {
     ProvenPeer made;
     made.certificate.common_name = user;
+    made.certificate.attributes = {{"CN", user}};
     made.certificate.spki_sha256[0] = static_cast<std::byte>(key);
     made.remote = Endpoint::parse("198.51.100.7:1234").value();
     return made;
