@@ -130,13 +130,27 @@ void Connection::act(const action::Resolve& /*action*/) {
 }
 
 void Connection::act(const action::Connect& action) {
-  endpoint_ = action.endpoint;
-  report("connecting to " + endpoint_.to_string());
+  Racer::Course course;
+  course.endpoints = action.endpoints;
+  course.first_head_start = action.head_start;
+  course.open_socket = [&sockets = parts_.sockets](Family family) {
+    return sockets.take(MarkedSockets::Kind::kStream, family);
+  };
+  course.on_attempt = [this](const Endpoint& endpoint) {
+    report("connecting to " + endpoint.to_string());
+  };
+  course.on_done = [this](Result<Racer::Winner> winner) { on_raced(std::move(winner)); };
+  endpoint_ = action.endpoints.front();
+  racer_ = std::make_unique<Racer>(parts_.loop, std::move(course));
+}
+
+void Connection::on_raced(Result<Racer::Winner> winner) {
+  racer_.reset();
+  if (!winner) return fail_if_error(std::move(winner.error()));
+  endpoint_ = winner->endpoint;
   Transport::Observer& observer = *this;
   transport_ = std::make_unique<Transport>(parts_.loop, observer);
-  auto socket = parts_.sockets.take(MarkedSockets::Kind::kStream, endpoint_.address.family());
-  if (!socket) return fail_if_error(std::move(socket.error()));
-  fail_if_error(transport_->connect(endpoint_, std::move(*socket)));
+  fail_if_error(transport_->take_over(endpoint_, std::move(winner->socket)));
 }
 
 void Connection::act(const action::Secure& /*action*/) {
@@ -226,6 +240,7 @@ void Connection::act(const action::StopTimer& /*action*/) {
 
 void Connection::act(const action::DropTransport& /*action*/) {
   resolver_ = {};
+  racer_.reset();
   transport_.reset();
   renewal_.reset();
   handover_.reset();
@@ -235,6 +250,7 @@ void Connection::act(const action::DropTransport& /*action*/) {
 
 void Connection::act(const action::Undo& /*action*/) {
   resolver_ = {};
+  racer_.reset();
   transport_.reset();
   renewal_.reset();
   handover_.reset();
@@ -272,7 +288,7 @@ void Connection::fail_if_error(Status status) {
 // ---- what became of it --------------------------------------------------------------------------
 
 void Connection::on_connected() {
-  handle(event::Connected{});
+  handle(event::Connected{endpoint_});
 }
 
 void Connection::on_secured() {

@@ -15,6 +15,7 @@
 #include "client/marked_sockets.h"
 #include "client/network_watch.h"
 #include "client/profile.h"
+#include "client/racer.h"
 #include "client/renewal.h"
 #include "client/status_view.h"
 #include "client/transport.h"
@@ -100,6 +101,7 @@ class Connection final : private Transport::Observer,
   void act(const action::Undo& action);
   void act(const action::Finish& action);
 
+  void on_raced(Result<Racer::Winner> winner);
   void fail_if_error(Status status);
   void on_login_answer(const wire::HttpResponse& response);
   void on_attach_answer(const wire::HttpResponse& response);
@@ -140,6 +142,7 @@ class Connection final : private Transport::Observer,
   loop::Timer proof_timer_;
   TimePoint asked_at_{};  // for the proof that the TLS connection has survived a change
   loop::Resolver resolver_;
+  std::unique_ptr<Racer> racer_;
   std::unique_ptr<Transport> transport_;
   std::unique_ptr<Renewal> renewal_;             // beside the tunnel
   std::optional<Transport::Handover> handover_;  // between Attached and Probe

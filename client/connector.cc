@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "client/racer.h"
 #include "common/base/log.h"
 
 namespace culvert::client {
@@ -12,8 +13,18 @@ namespace {
 // One unresponsive address must not eat the whole attempt when there are others.
 constexpr Duration kLongestPerAddress = std::chrono::seconds(10);
 constexpr Duration kShortestPerAddress = std::chrono::seconds(1);
+// Behind another address of the name may be another server, which does not know the cookie: a lost
+// SYN must not be enough to end the session.
+constexpr Duration kHeadStartWithCookie = std::chrono::milliseconds(1500);
 // A network that changes all the time must not make attempts of it all the time.
 constexpr Duration kShortestWait = std::chrono::seconds(1);
+
+std::string joined(const std::vector<Endpoint>& endpoints) {
+  std::string text;
+  for (const Endpoint& endpoint : endpoints)
+    text += (text.empty() ? "" : ", ") + endpoint.to_string();
+  return text;
+}
 
 Error timed_out(State state) {
   const auto network = [](std::string what, std::string hint) {
@@ -103,10 +114,10 @@ void Connector::on(const event::Start& /*event*/, TimePoint now) {
 // a loss uses those that worked, because the name servers may be behind the tunnel that is down.
 void Connector::begin_attempt(TimePoint now) {
   deadline_ = now + (has_been_up_ ? options_.retry_timeout : options_.first_timeout);
-  next_endpoint_ = 0;
+  untried_ = endpoints_;
   cookie_is_fresh_ = false;
   if (!endpoints_.empty() && failed_attempts_ == 0) {
-    connect_next(now);
+    connect();
     return;
   }
   transition(State::kResolving);
@@ -115,33 +126,36 @@ void Connector::begin_attempt(TimePoint now) {
   act(action::Resolve{});
 }
 
-void Connector::on(const event::Resolved& event, TimePoint now) {
+void Connector::on(const event::Resolved& event, TimePoint /*now*/) {
   if (state_ != State::kResolving) return;
-  endpoints_ = event.endpoints;
-  connect_next(now);
+  endpoints_ = interleaved(event.endpoints);
+  untried_ = endpoints_;
+  connect();
 }
 
-void Connector::connect_next(TimePoint now) {
-  const size_t left = endpoints_.size() - next_endpoint_;
-  const auto remaining = std::max(deadline_ - now, Duration::zero());
-  const auto share = std::max(remaining / static_cast<int64_t>(left), kShortestPerAddress);
-  const auto limit = left > 1 ? std::min(share, kLongestPerAddress) : share;
+void Connector::connect() {
   transition(State::kConnecting);
-  act(action::StartTimer{std::min(now + limit, deadline_)});
-  act(action::Connect{endpoints_[next_endpoint_++]});
+  on_trial_ = untried_;
+  act(action::StartTimer{deadline_});
+  act(action::Connect{on_trial_, cookie_.empty() ? kHeadStart : kHeadStartWithCookie});
 }
 
-// A second connection to the address that works: it is `next_endpoint_ - 1`.
+// A second connection to the address that works.
 void Connector::connect_again() {
   transition(State::kConnecting);
   act(action::DropTransport{});
   act(action::StartTimer{deadline_});
-  act(action::Connect{endpoints_[next_endpoint_ - 1]});
+  act(action::Connect{on_trial_, kHeadStart});
 }
 
-void Connector::on(const event::Connected& /*event*/, TimePoint /*now*/) {
+void Connector::on(const event::Connected& event, TimePoint now) {
   if (state_ != State::kConnecting) return;
+  on_trial_ = {event.endpoint};
+  const auto remaining = std::max(deadline_ - now, Duration::zero());
+  const auto share = remaining / static_cast<int64_t>(untried_.size());
+  const auto limit = std::clamp(share, kShortestPerAddress, kLongestPerAddress);
   transition(State::kHandshaking);
+  act(action::StartTimer{untried_.size() > 1 ? std::min(now + limit, deadline_) : deadline_});
   act(action::Secure{});
 }
 
@@ -201,8 +215,8 @@ void Connector::on(const event::Alive& /*event*/, TimePoint now) {
   up_since_ = now;
   last_error_.reset();
   // The address that works comes first next time.
-  std::rotate(endpoints_.begin(), endpoints_.begin() + static_cast<ptrdiff_t>(next_endpoint_ - 1),
-              endpoints_.end());
+  std::rotate(endpoints_.begin(),
+              std::find(endpoints_.begin(), endpoints_.end(), on_trial_.front()), endpoints_.end());
   act(action::StopTimer{});
 }
 
@@ -215,20 +229,25 @@ void Connector::on(const event::Failed& event, TimePoint now) {
     return;
   }
   if (!attempting()) return;
-  // Only what happened on the way to this one address speaks for trying the next.
+  // Only what happened on the way to an address speaks for trying others.
   const bool on_the_way = state_ == State::kConnecting || state_ == State::kHandshaking;
-  const bool more = next_endpoint_ < endpoints_.size() && now < deadline_;
-  if (event.transient && on_the_way && more) {
+  if (on_the_way) strike_off_those_on_trial();
+  if (event.transient && on_the_way && now < deadline_ && !untried_.empty()) {
     last_error_ = event.error;
     act(action::DropTransport{});
-    connect_next(now);
+    connect();
     return;
   }
   if (event.transient && state_ == State::kResolving && !endpoints_.empty()) {
-    connect_next(now);  // with the addresses known from before
+    connect();  // with the addresses known from before
     return;
   }
   attempt_failed(event.error, event.transient, now);
+}
+
+void Connector::strike_off_those_on_trial() {
+  for (const Endpoint& failed : on_trial_)
+    untried_.erase(std::remove(untried_.begin(), untried_.end(), failed), untried_.end());
 }
 
 // ---- renewal ------------------------------------------------------------------------------------
@@ -320,7 +339,7 @@ void Connector::on(const event::Tick& /*event*/, TimePoint now) {
   } else if (attempting() && state_ != State::kConfiguring) {
     if (state_ == State::kResolving) act(action::DropTransport{});
     Error error = timed_out(state_);
-    if (state_ != State::kResolving) error.where = endpoints_[next_endpoint_ - 1].to_string();
+    if (state_ != State::kResolving) error.where = joined(on_trial_);
     on(event::Failed{std::move(error), true}, now);
   }
 }

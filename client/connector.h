@@ -1,7 +1,7 @@
 // Connector: the client's life as a state machine. It decides, it never acts: events in, actions
 // out; connection.cc carries the actions out and feeds back what became of them. Pure.
 //
-//            ┌───────────────────────────── next address ──────────────┐
+//            ┌───────────────────────────── other addresses ───────────┐
 //            ▼                                                         │
 //  Idle ► Resolving ► Connecting ► Handshaking ► LoggingIn ► Attaching ┤
 //            ▲            ▲             │   (cookie at hand) ▲   │     │
@@ -35,7 +35,7 @@ namespace culvert::client {
 enum class State {
   kIdle,
   kResolving,    // name to addresses
-  kConnecting,   // TCP
+  kConnecting,   // TCP, to all addresses that are left (racer.h)
   kHandshaking,  // TLS
   kLoggingIn,    // HTTP login; ends with a cookie
   kAttaching,    // CONNECT with the cookie
@@ -54,7 +54,9 @@ struct Start {};
 struct Resolved {
   std::vector<Endpoint> endpoints;
 };
-struct Connected {};
+struct Connected {
+  Endpoint endpoint;  // one of those of action::Connect
+};
 // TLS is up: the server's certificate is good and it has asked for ours.
 struct Secured {};
 struct LoggedIn {
@@ -115,7 +117,8 @@ namespace action {
 struct Resolve {};
 // The previous transport, if any, is gone by then.
 struct Connect {
-  Endpoint endpoint;
+  std::vector<Endpoint> endpoints;  // in the order of preference; the first that answers is it
+  Duration head_start{};            // of the first before the second
 };
 struct Secure {};
 struct LogIn {};
@@ -196,8 +199,9 @@ class Connector {
   void on(const event::Undone& event, TimePoint now);
 
   void begin_attempt(TimePoint now);
-  void connect_next(TimePoint now);
+  void connect();
   void connect_again();
+  void strike_off_those_on_trial();
   void attempt_failed(const Error& error, bool transient, TimePoint now);
   void begin_renewal(TimePoint now);
   void renewal_failed(const Error& error, TimePoint now);
@@ -218,7 +222,8 @@ class Connector {
   std::string_view asked_;  // the event being handled, for transition()'s log line
   std::vector<Action> actions_;
   std::vector<Endpoint> endpoints_;  // as last resolved
-  size_t next_endpoint_ = 0;         // of endpoints_
+  std::vector<Endpoint> untried_;    // of endpoints_: nothing of this attempt speaks against them
+  std::vector<Endpoint> on_trial_;   // of untried_: being connected to, or the one that is
   size_t failed_attempts_ = 0;       // since the tunnel was up
   TimePoint deadline_{};             // of the attempt, or of the wait
   TimePoint waiting_since_{};

@@ -1,14 +1,13 @@
 #include "client/transport.h"
 
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <utility>
 
-#include "common/tunnel/path_mtu.h"
+#include "client/tcp_socket.h"
 
 namespace culvert::client {
 namespace {
@@ -25,17 +24,13 @@ Transport::~Transport() {
 }
 
 Status Transport::connect(const Endpoint& endpoint, UniqueFd socket) {
+  if (auto connecting = start_connecting(socket.get(), endpoint); !connecting) return connecting;
+  return take_over(endpoint, std::move(socket));
+}
+
+Status Transport::take_over(const Endpoint& endpoint, UniqueFd socket) {
   endpoint_ = endpoint;
   socket_ = std::move(socket);
-  const int on = 1;
-  ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_MAXSEG, &tunnel::kOuterSegment,
-               sizeof tunnel::kOuterSegment);
-  sockaddr_storage address{};
-  const socklen_t length = endpoint.to_sockaddr(address);
-  const auto* generic = reinterpret_cast<const sockaddr*>(&address);
-  if (::connect(socket_.get(), generic, length) != 0 && errno != EINPROGRESS)
-    return fail_errno(ErrorCode::kNetwork, errno, "cannot connect", endpoint.to_string());
   phase_ = Phase::kConnecting;
   poll_ = loop::Poll(loop_, socket_.get());
   return poll_.start([this](unsigned ready, int error) { on_ready(ready, error); },

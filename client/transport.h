@@ -41,6 +41,8 @@ class Transport {
   // Starts connecting with `socket`, a non-blocking one for TCP of the endpoint's family. An error:
   // nothing was started. REQUIRES: called once.
   Status connect(const Endpoint& endpoint, UniqueFd socket);
+  // The same with a socket that is connecting, or connected, already; on_connected() follows.
+  Status take_over(const Endpoint& endpoint, UniqueFd socket);
   // Starts the handshake. REQUIRES: on_connected() was called; called once.
   Status secure(std::shared_ptr<const tls::TlsConfig> config, const std::string& server_name);
   // Sends a request. REQUIRES: on_secured() was called, no answer is awaited.

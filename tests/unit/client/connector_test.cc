@@ -15,6 +15,8 @@ Endpoint endpoint(const char* text) {
 }
 const Endpoint kFirst = endpoint("192.0.2.1:443");
 const Endpoint kSecond = endpoint("[2001:db8::1]:443");
+const Endpoint kThird = endpoint("192.0.2.3:443");
+const std::string kBoth = "connect 192.0.2.1:443 [2001:db8::1]:443";
 
 Error network() {
   return fail(ErrorCode::kNetwork, "lost");
@@ -29,7 +31,10 @@ Error untrusted() {
 struct Describe {
   std::string operator()(const action::Resolve&) const { return "resolve"; }
   std::string operator()(const action::Connect& a) const {
-    return "connect " + a.endpoint.to_string();
+    std::string text = "connect";
+    for (const Endpoint& endpoint : a.endpoints)
+      text += " " + endpoint.to_string();
+    return text;
   }
   std::string operator()(const action::Secure&) const { return "secure"; }
   std::string operator()(const action::LogIn&) const { return "log in"; }
@@ -57,6 +62,7 @@ struct Rig {
     std::string text;
     for (const Action& action : connector.step(event, now)) {
       if (const auto* timer = std::get_if<action::StartTimer>(&action)) deadline = timer->deadline;
+      if (const auto* race = std::get_if<action::Connect>(&action)) head_start = race->head_start;
       const std::string word = std::visit(Describe{}, action);
       if (!word.empty()) text += (text.empty() ? "" : ", ") + word;
     }
@@ -69,7 +75,7 @@ struct Rig {
   void come_up() {
     (void)step(event::Start{});
     (void)step(event::Resolved{{kFirst, kSecond}});
-    (void)step(event::Connected{});
+    (void)step(event::Connected{kFirst});
     (void)step(event::Secured{});
     (void)step(event::LoggedIn{"cookie", true});
     (void)step(event::Attached{});
@@ -80,13 +86,14 @@ struct Rig {
   Connector connector;
   TimePoint now{1000s};
   TimePoint deadline{};
+  Duration head_start{};
 };
 
 TEST(Connector, ComesUpStepByStep) {
   Rig rig;
   EXPECT_EQ(rig.step(event::Start{}), "resolve");
   EXPECT_EQ(rig.step(event::Resolved{{kFirst}}), "connect 192.0.2.1:443");
-  EXPECT_EQ(rig.step(event::Connected{}), "secure");
+  EXPECT_EQ(rig.step(event::Connected{kFirst}), "secure");
   EXPECT_EQ(rig.step(event::Secured{}), "log in");
   EXPECT_EQ(rig.step(event::LoggedIn{"c1", true}), "attach c1");
   EXPECT_EQ(rig.step(event::Attached{}), "configure");
@@ -101,31 +108,73 @@ TEST(Connector, ConnectsAgainWhenTheLoginConnectionIsUsedUp) {
   Rig rig;
   (void)rig.step(event::Start{});
   (void)rig.step(event::Resolved{{kFirst, kSecond}});
-  (void)rig.step(event::Connected{});
+  (void)rig.step(event::Connected{kFirst});
   (void)rig.step(event::Secured{});
   EXPECT_EQ(rig.step(event::LoggedIn{"c1", false}), "drop, connect 192.0.2.1:443");
-  (void)rig.step(event::Connected{});
+  (void)rig.step(event::Connected{kFirst});
   EXPECT_EQ(rig.step(event::Secured{}), "attach c1");
 }
 
-TEST(Connector, TriesTheNextAddressAfterANetworkFailure) {
+TEST(Connector, RacesAllAddressesAndTheirFailureIsTheAttempts) {
   Rig rig;
   (void)rig.step(event::Start{});
-  (void)rig.step(event::Resolved{{kFirst, kSecond}});
-  EXPECT_EQ(rig.step(event::Failed{network(), true}), "drop, connect [2001:db8::1]:443");
+  EXPECT_EQ(rig.step(event::Resolved{{kFirst, kSecond}}), kBoth);
+  EXPECT_EQ(rig.deadline, rig.now + 30s) << "nothing else could be tried meanwhile";
   EXPECT_EQ(rig.step(event::Failed{network(), true}), "undo");
   EXPECT_EQ(rig.step(event::Undone{}), "finish: lost");
 }
 
-TEST(Connector, ASilentFirstAddressLeavesTimeForTheSecond) {
+TEST(Connector, LetsTheFamiliesTakeTurns) {
+  Rig rig;
+  (void)rig.step(event::Start{});
+  EXPECT_EQ(rig.step(event::Resolved{{kSecond, endpoint("[2001:db8::2]:443"), kFirst}}),
+            "connect [2001:db8::1]:443 192.0.2.1:443 [2001:db8::2]:443");
+}
+
+TEST(Connector, TriesTheOthersWhenTheFirstToAnswerFailsInTheHandshake) {
+  Rig rig;
+  (void)rig.step(event::Start{});
+  (void)rig.step(event::Resolved{{kFirst, kSecond, kThird}});
+  (void)rig.step(event::Connected{kSecond});
+  EXPECT_EQ(rig.step(event::Failed{network(), true}), "drop, connect 192.0.2.1:443 192.0.2.3:443");
+  (void)rig.step(event::Connected{kThird});
+  EXPECT_EQ(rig.step(event::Failed{network(), true}), "drop, connect 192.0.2.1:443");
+  (void)rig.step(event::Connected{kFirst});
+  EXPECT_EQ(rig.step(event::Failed{network(), true}), "undo");
+}
+
+TEST(Connector, AHandshakeThatHangsLeavesTimeForTheOthers) {
   Rig rig;
   (void)rig.step(event::Start{});
   (void)rig.step(event::Resolved{{kFirst, kSecond}});
+  rig.now += 2s;
+  (void)rig.step(event::Connected{kFirst});
   EXPECT_EQ(rig.deadline, rig.now + 10s);
   EXPECT_EQ(rig.tick(), "drop, connect [2001:db8::1]:443");
+  EXPECT_EQ(rig.connector.last_error()->where, "192.0.2.1:443");
+  (void)rig.step(event::Connected{kSecond});
   EXPECT_EQ(rig.deadline, TimePoint(1000s) + 30s);
   EXPECT_EQ(rig.tick(), "undo");
   EXPECT_EQ(rig.connector.last_error()->code, ErrorCode::kNetwork);
+}
+
+TEST(Connector, SilenceEverywhereNamesEveryAddress) {
+  Rig rig;
+  (void)rig.step(event::Start{});
+  (void)rig.step(event::Resolved{{kFirst, kSecond}});
+  EXPECT_EQ(rig.tick(), "undo");
+  EXPECT_EQ(rig.connector.last_error()->where, "192.0.2.1:443, [2001:db8::1]:443");
+}
+
+TEST(Connector, WithACookieTheAddressThatWorkedGetsALongerStart) {
+  Rig rig;
+  (void)rig.step(event::Start{});
+  (void)rig.step(event::Resolved{{kFirst, kSecond}});
+  EXPECT_EQ(rig.head_start, 250ms);
+  rig.come_up();
+  rig.now += 1min;
+  (void)rig.step(event::Failed{network(), true});
+  EXPECT_EQ(rig.head_start, 1500ms);
 }
 
 struct FailureCase {
@@ -147,12 +196,14 @@ TEST_P(ConnectorFailure, EndsOrWaits) {
     rig.come_up();
     rig.now += 1min;
     (void)rig.step(event::Failed{network(), true});  // tries again at once
-    (void)rig.step(event::Failed{network(), true});  // the second address
+    (void)rig.step(event::Connected{kFirst});
+    (void)rig.step(event::Failed{network(), true});  // and the second address
+    (void)rig.step(event::Connected{kSecond});
   } else {
     (void)rig.step(event::Start{});
     (void)rig.step(event::Resolved{{kFirst}});
+    (void)rig.step(event::Connected{kFirst});
   }
-  (void)rig.step(event::Connected{});
   EXPECT_EQ(rig.step(event::Failed{c.error, c.transient}), c.expected);
   EXPECT_EQ(rig.connector.state(), c.state);
 }
@@ -174,8 +225,8 @@ TEST(Connector, ReattachesAtOnceWithTheSameCookieAndWithoutResolving) {
   Rig rig;
   rig.come_up();
   rig.now += 1min;
-  EXPECT_EQ(rig.step(event::Failed{network(), true}), "drop, connect 192.0.2.1:443");
-  (void)rig.step(event::Connected{});
+  EXPECT_EQ(rig.step(event::Failed{network(), true}), "drop, " + kBoth);
+  (void)rig.step(event::Connected{kFirst});
   EXPECT_EQ(rig.step(event::Secured{}), "attach cookie");
 }
 
@@ -183,15 +234,15 @@ TEST(Connector, StartsAgainWithTheAddressThatWorked) {
   Rig rig;
   (void)rig.step(event::Start{});
   (void)rig.step(event::Resolved{{kFirst, kSecond}});
-  (void)rig.step(event::Failed{network(), true});
-  (void)rig.step(event::Connected{});
+  (void)rig.step(event::Connected{kSecond});
   (void)rig.step(event::Secured{});
   (void)rig.step(event::LoggedIn{"cookie", true});
   (void)rig.step(event::Attached{});
   (void)rig.step(event::Configured{});
   (void)rig.step(event::Alive{});
   rig.now += 1min;
-  EXPECT_EQ(rig.step(event::Failed{network(), true}), "drop, connect [2001:db8::1]:443");
+  EXPECT_EQ(rig.step(event::Failed{network(), true}),
+            "drop, connect [2001:db8::1]:443 192.0.2.1:443");
 }
 
 TEST(Connector, LogsInAnewWhenTheCookieIsRefused) {
@@ -199,10 +250,10 @@ TEST(Connector, LogsInAnewWhenTheCookieIsRefused) {
   rig.come_up();
   rig.now += 1min;
   (void)rig.step(event::Failed{network(), true});
-  (void)rig.step(event::Connected{});
+  (void)rig.step(event::Connected{kFirst});
   (void)rig.step(event::Secured{});
   EXPECT_EQ(rig.step(event::CookieRefused{refused()}), "drop, connect 192.0.2.1:443");
-  (void)rig.step(event::Connected{});
+  (void)rig.step(event::Connected{kFirst});
   EXPECT_EQ(rig.step(event::Secured{}), "log in");
   (void)rig.step(event::LoggedIn{"new", true});
   EXPECT_EQ(rig.step(event::CookieRefused{refused()}), "undo") << "a fresh cookie was refused";
@@ -213,10 +264,9 @@ TEST(Connector, BacksOffWhileTheServerIsAway) {
   rig.come_up();
   rig.now += 1min;
   (void)rig.step(event::Failed{network(), true});
-  (void)rig.step(event::Failed{network(), true});
   std::vector<int64_t> waits;
   for (int i = 0; i < 7; ++i) {
-    (void)rig.step(event::Failed{network(), true});  // the attempt's last address
+    (void)rig.step(event::Failed{network(), true});
     EXPECT_EQ(rig.connector.state(), State::kWaiting);
     waits.push_back((rig.connector.next_attempt() - rig.now) / 1s);
     EXPECT_EQ(rig.tick(), "resolve");
@@ -239,9 +289,8 @@ TEST(Connector, UsesTheOldAddressesWhenTheNameCannotBeResolved) {
   rig.now += 1min;
   (void)rig.step(event::Failed{network(), true});
   (void)rig.step(event::Failed{network(), true});
-  (void)rig.step(event::Failed{network(), true});
   EXPECT_EQ(rig.tick(), "resolve");
-  EXPECT_EQ(rig.step(event::Failed{network(), true}), "connect 192.0.2.1:443");
+  EXPECT_EQ(rig.step(event::Failed{network(), true}), kBoth);
 }
 
 TEST(Connector, StopsForGoodWhenTheServerEndsTheSession) {
@@ -257,7 +306,7 @@ TEST(Connector, AStopIsASuccessFromEveryStateAndHappensOnce) {
   for (int steps = 1; steps <= 7; ++steps) {
     Rig rig;
     const std::vector<Event> way = {
-        event::Start{},     event::Resolved{{kFirst}},  event::Connected{},
+        event::Start{},     event::Resolved{{kFirst}},  event::Connected{kFirst},
         event::Secured{},   event::LoggedIn{"c", true}, event::Attached{},
         event::Configured{}};
     for (int i = 0; i < steps; ++i)
@@ -303,7 +352,7 @@ TEST(Connector, ANetworkThatChangesAllTheTimeIsNotTriedAllTheTime) {
 }
 
 TEST(Connector, WhatIsUnderWayStartsAnewInAChangedNetwork) {
-  const std::vector<Event> way = {event::Connected{}, event::Secured{}, event::Attached{}};
+  const std::vector<Event> way = {event::Connected{kFirst}, event::Secured{}, event::Attached{}};
   for (size_t steps = 0; steps <= way.size(); ++steps) {
     Rig rig;
     rig.come_up();
@@ -312,7 +361,7 @@ TEST(Connector, WhatIsUnderWayStartsAnewInAChangedNetwork) {
     for (size_t i = 0; i < steps; ++i)
       (void)rig.step(way[i]);
     const bool in_the_system = rig.connector.state() == State::kConfiguring;
-    EXPECT_EQ(rig.step(event::NetworkChanged{}), in_the_system ? "" : "drop, connect 192.0.2.1:443")
+    EXPECT_EQ(rig.step(event::NetworkChanged{}), in_the_system ? std::string() : "drop, " + kBoth)
         << name_of(rig.connector.state());
   }
 }
@@ -341,7 +390,7 @@ TEST(Connector, LateAnswersAreIgnored) {
   Rig rig;
   rig.come_up();
   for (const Event& event : std::vector<Event>{
-           event::Start{}, event::Resolved{{kSecond}}, event::Connected{}, event::Secured{},
+           event::Start{}, event::Resolved{{kSecond}}, event::Connected{kFirst}, event::Secured{},
            event::LoggedIn{"x", true}, event::Attached{}, event::Configured{}, event::Alive{},
            event::Tick{}, event::Undone{}, event::Renewed{}, event::RenewalFailed{network()}})
     EXPECT_EQ(rig.step(event), "") << name_of(event);
@@ -406,10 +455,10 @@ TEST(ConnectorRenewal, IsGivenUpWhenPacketsPassNoMore) {
   rig.come_up();
   rig.now += 1min;
   (void)rig.step(event::Renew{AttachMode::kRoam});
-  EXPECT_EQ(rig.step(event::Failed{network(), true}), "drop, connect 192.0.2.1:443");
+  EXPECT_EQ(rig.step(event::Failed{network(), true}), "drop, " + kBoth);
   EXPECT_EQ(rig.step(event::RenewalFailed{network()}), "") << "a late answer";
   EXPECT_EQ(rig.step(event::Renewed{}), "");
-  (void)rig.step(event::Connected{});
+  (void)rig.step(event::Connected{kFirst});
   EXPECT_EQ(rig.step(event::Secured{}), "attach cookie");
 }
 
@@ -417,16 +466,16 @@ TEST(ConnectorRenewal, ARefusedCookieLeadsToALogin) {
   Rig rig;
   rig.come_up();
   (void)rig.step(event::Renew{AttachMode::kRekey});
-  EXPECT_EQ(rig.step(event::RenewalFailed{refused(), true}), "drop, connect 192.0.2.1:443");
-  (void)rig.step(event::Connected{});
+  EXPECT_EQ(rig.step(event::RenewalFailed{refused(), true}), "drop, " + kBoth);
+  (void)rig.step(event::Connected{kFirst});
   EXPECT_EQ(rig.step(event::Secured{}), "log in");
 }
 
 TEST(ConnectorRenewal, AStockServersConnectionIsReplacedByTheCookie) {
   Rig rig;
   rig.come_up();
-  EXPECT_EQ(rig.step(event::Renew{AttachMode::kNone}), "drop, connect 192.0.2.1:443");
-  (void)rig.step(event::Connected{});
+  EXPECT_EQ(rig.step(event::Renew{AttachMode::kNone}), "drop, " + kBoth);
+  (void)rig.step(event::Connected{kFirst});
   EXPECT_EQ(rig.step(event::Secured{}), "attach cookie");
 }
 
@@ -444,7 +493,7 @@ TEST(Connector, ATunnelThatCarriesNothingIsAFailedAttempt) {
   Rig rig;
   (void)rig.step(event::Start{});
   (void)rig.step(event::Resolved{{kFirst, kSecond}});
-  (void)rig.step(event::Connected{});
+  (void)rig.step(event::Connected{kFirst});
   (void)rig.step(event::Secured{});
   (void)rig.step(event::LoggedIn{"c", true});
   (void)rig.step(event::Attached{});
