@@ -15,6 +15,7 @@ constexpr size_t kMaxText = 1024;
 constexpr size_t kMaxAnswers = 32;
 constexpr size_t kMaxInputs = 32;
 constexpr size_t kMaxOptions = 256;
+constexpr size_t kMaxName = 64;
 
 Error bad_document(std::string what) {
   return fail(ErrorCode::kFailure, std::move(what), "login document");
@@ -95,8 +96,19 @@ std::vector<std::string> read_options(pugi::xml_node select) {
     if (options.size() == kMaxOptions) break;
     const std::string value = attribute(option, "value");
     options.push_back(value.empty() ? trimmed(option) : value);
+    if (option.attribute("selected").as_bool())
+      std::rotate(options.begin(), options.end() - 1, options.end());
   }
   return options;
+}
+
+// The answer is an element of this name.
+bool is_element_name(std::string_view name) {
+  const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  return !name.empty() && name.size() <= kMaxName && (letter(name[0]) || name[0] == '_') &&
+         std::all_of(name.begin(), name.end(), [&](char c) {
+           return letter(c) || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.';
+         });
 }
 
 // Nothing for what needs no answer: buttons, unknown elements, fields without a name.
@@ -128,6 +140,8 @@ Result<LoginForm> read_form(pugi::xml_node node) {
     auto input = read_input(child);
     if (!input) continue;
     if (form.inputs.size() == kMaxInputs) return bad_document("the form has too many fields");
+    if (!is_element_name(input->name))
+      return bad_document("the form has a field whose name makes no element");
     form.inputs.push_back(std::move(*input));
   }
   return form;
@@ -179,6 +193,13 @@ pugi::xml_node start_document(pugi::xml_document& document, const char* type) {
   return root;
 }
 
+// Nothing: the field is not sent.
+const char* name_in_reply(const std::string& field) {
+  if (field == "verify_pin" || field == "verify_password") return nullptr;
+  if (field == "answer" || field == "whichpin" || field == "new_password") return "password";
+  return field.c_str();
+}
+
 pugi::xml_node append_auth(pugi::xml_node root, const char* id) {
   pugi::xml_node auth = root.append_child("auth");
   auth.append_attribute("id") = id;
@@ -226,6 +247,29 @@ std::string write_failure(std::string_view message, std::string_view error) {
   return print(document);
 }
 
+std::string write_auth_reply(const LoginReply& reply) {
+  pugi::xml_document document;
+  pugi::xml_node root = start_document(document, "auth-reply");
+  root.append_attribute("aggregate-auth-version") = "2";
+  append_text(root, "version", reply.version);
+  root.child("version").append_attribute("who") = "vpn";
+  append_text(root, "device-id", "linux-64");
+  if (!reply.opaque_xml.empty()) {
+    pugi::xml_document opaque;
+    if (opaque.load_buffer(reply.opaque_xml.data(), reply.opaque_xml.size(), pugi::parse_default,
+                           pugi::encoding_utf8))
+      root.append_copy(opaque.document_element());
+  }
+  pugi::xml_node auth = root.append_child("auth");
+  for (const LoginRequest::Answer& answer : reply.answers) {
+    if (answer.name == "group_list")
+      append_text(root, "group-select", answer.value);
+    else if (const char* name = name_in_reply(answer.name); name != nullptr)
+      append_text(auth, name, answer.value);
+  }
+  return print(document);
+}
+
 std::string write_init(std::string_view url, std::string_view version) {
   pugi::xml_document document;
   pugi::xml_node root = start_document(document, "init");
@@ -260,7 +304,8 @@ Result<LoginResponse> parse_login_response(std::string_view body) {
     response.form = std::move(*form);
     response.kind = Kind::kForm;
   } else if (auth.child("authentication-complete")) {
-    response.kind = Kind::kForm;  // nothing to fill in, but to be posted
+    response.kind = Kind::kForm;
+    response.form.confirmation = true;
   } else if (!auth) {
     return bad_document("no auth element");
   }

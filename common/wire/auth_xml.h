@@ -49,15 +49,16 @@ Result<LoginRequest> parse_login_request(std::string_view body);
 struct LoginInput {
   enum class Type { kText, kPassword, kHidden, kSelect, kOther };
   Type type = Type::kText;
-  std::string name;
+  std::string name;  // of an XML element, at most 64 bytes
   std::string label;
   std::string value;                 // hidden: to be sent back
-  std::vector<std::string> options;  // select: the values to choose from
+  std::vector<std::string> options;  // select: the values to choose from, the selected one first
 };
 
 struct LoginForm {
   std::string action;  // empty: not said
   std::vector<LoginInput> inputs;
+  bool confirmation = false;  // authentication-complete: no fields, but to be posted all the same
 };
 
 // What a server answers. Texts are as sent: escape before showing.
@@ -79,5 +80,15 @@ struct LoginResponse {
 };
 
 Result<LoginResponse> parse_login_response(std::string_view body);
+
+// What a client says to a form.
+struct LoginReply {
+  std::string version;  // of the client program
+  std::string opaque_xml;
+  std::vector<LoginRequest::Answer> answers;  // to the fields of a form, by their names
+};
+// Some fields travel under another name or not at all, as stock servers expect. The text holds what
+// the answers hold: wipe it after use. REQUIRES: names as in LoginInput.
+[[nodiscard]] std::string write_auth_reply(const LoginReply& reply);
 
 }  // namespace culvert::wire

@@ -10,8 +10,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (const auto request = wire::parse_login_request(body))
     require(request->answers.size() <= 32 && request->group_access.size() <= 1024,
             "texts are bounded");
-  if (const auto response = wire::parse_login_response(body))
+  if (const auto response = wire::parse_login_response(body)) {
     require(response->form.inputs.size() <= 32, "fields are bounded");
+    wire::LoginReply reply{"v1", response->opaque_xml, {}};
+    for (const wire::LoginInput& input : response->form.inputs)
+      reply.answers.push_back({input.name, input.value.substr(0, 500)});
+    require(wire::parse_login_response(wire::write_auth_reply(reply)).has_value(),
+            "a reply to any form is a document");
+  }
 
   const auto failure = wire::parse_login_response(wire::write_failure(body, body));
   require(failure && failure->kind == wire::LoginResponse::Kind::kFailure &&

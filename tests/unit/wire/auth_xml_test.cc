@@ -155,6 +155,67 @@ TEST(LoginResponse, ReadsAForm) {
   EXPECT_EQ(inputs[3].options, (std::vector<std::string>{"a", "B"}));
 }
 
+TEST(LoginResponse, TheSelectedOptionComesFirst) {
+  const auto response = parse_login_response(
+      "<auth id='main'><form><select name='group_list'><option>a</option>"
+      "<option selected='true'>b</option><option>c</option></select></form></auth>");
+  ASSERT_TRUE(response);
+  EXPECT_EQ(response->form.inputs[0].options, (std::vector<std::string>{"b", "a", "c"}));
+}
+
+TEST(LoginResponse, TellsAFormWithoutFieldsFromOneToConfirm) {
+  const auto empty = parse_login_response("<auth id='main'><form/></auth>");
+  ASSERT_TRUE(empty);
+  EXPECT_EQ(empty->kind, LoginResponse::Kind::kForm);
+  EXPECT_FALSE(empty->form.confirmation);
+  const auto confirm = parse_login_response("<auth id='main'><authentication-complete/></auth>");
+  ASSERT_TRUE(confirm);
+  EXPECT_EQ(confirm->kind, LoginResponse::Kind::kForm);
+  EXPECT_TRUE(confirm->form.confirmation);
+}
+
+TEST(LoginResponse, RefusesFieldsThatMakeNoElement) {
+  for (const char* name : {"a b", "1st", "x&gt;y", "&#xe4;", "a:b", "-"}) {
+    const std::string body =
+        std::string("<auth id='main'><form><input type='text' name='") + name + "'/></form></auth>";
+    EXPECT_FALSE(parse_login_response(body)) << name;
+  }
+}
+
+TEST(LoginReply, IsReadByOurServer) {
+  const std::string text = write_auth_reply(
+      {"v1",
+       "<opaque is-for=\"sg\"><a b=\"c\">d</a></opaque>",
+       {{"username", "alice"}, {"password", "a <b> & \"c\" \xc3\xa4 "}, {"h", ""}}});
+  const auto request = parse_login_request(text);
+  ASSERT_TRUE(request) << request.error().message();
+  EXPECT_EQ(request->kind, LoginRequest::Kind::kAuthReply);
+  ASSERT_EQ(request->answers.size(), 3U);
+  EXPECT_EQ(request->answers[0].value, "alice");
+  EXPECT_EQ(request->answers[1].value, "a <b> & \"c\" \xc3\xa4 ") << "to the last space";
+  EXPECT_EQ(request->answers[2].name, "h");
+  EXPECT_NE(text.find("<opaque is-for=\"sg\"><a b=\"c\">d</a></opaque>"), std::string::npos);
+  EXPECT_LT(text.find("<opaque"), text.find("<auth>"));
+}
+
+TEST(LoginReply, RenamesAndDropsFieldsAsStockServersExpect) {
+  const std::string text = write_auth_reply({"v1",
+                                             {},
+                                             {{"group_list", "staff"},
+                                              {"answer", "1"},
+                                              {"whichpin", "2"},
+                                              {"new_password", "3"},
+                                              {"verify_pin", "4"},
+                                              {"verify_password", "5"}}});
+  const auto request = parse_login_request(text);
+  ASSERT_TRUE(request);
+  EXPECT_EQ(request->group_select, "staff");
+  std::string answers;
+  for (const auto& answer : request->answers)
+    answers += answer.name + "=" + answer.value + " ";
+  EXPECT_EQ(answers, "password=1 password=2 password=3 ");
+}
+
 TEST(LoginResponse, PutsParametersIntoTexts) {
   const auto response = parse_login_response(
       "<auth id='main'><message param1='%s1' param2='2'>a %s b %s c %s</message></auth>");
