@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -85,6 +86,9 @@ Status make_profile_folder(const std::string& folder) {
 Status check_profile(const std::string& text, const std::string& file, const std::string& name) {
   auto profile = parse_profile(text, file, name);
   if (!profile) return std::move(profile.error());
+  if (!profile->password_command.empty())
+    return fail(ErrorCode::kUsage, "a profile that names a command to run is not imported", file,
+                "import it without password_command, and add that to the stored profile by hand");
   auto tls = tls::TlsConfig::build(profile->tls_options());
   if (tls) return {};
   tls.error().where = file + ": " + tls.error().where;
@@ -258,7 +262,9 @@ RunOptions run_options(const Command& command, const Paths& paths) {
 Status run(const Command& command, const Paths& paths) {
   auto profile = profile_for(command.target, command.files, paths);
   if (!profile) return std::move(profile.error());
-  return run_tunnel(*profile, run_options(command, paths));
+  RunOptions options = run_options(command, paths);
+  if (auto terminal = Terminal::open()) options.terminal.emplace(std::move(*terminal));
+  return run_tunnel(*profile, std::move(options));
 }
 
 Result<UniqueFd> open_log(const std::string& path) {
@@ -296,9 +302,12 @@ int report_up(const Command& command, const Paths& paths, const Profile& profile
 
 int follow_background(const Command& command, const Paths& paths, const Profile& profile,
                       UniqueFd pipe, pid_t child) {
-  const auto outcome = follow_progress(std::move(pipe), child, [&](const std::string& line) {
-    if (!command.json) print_line(profile.tunnel + ": " + on_one_line(line));
-  });
+  std::optional<Terminal> terminal;
+  if (auto opened = Terminal::open()) terminal.emplace(std::move(*opened));
+  const auto outcome =
+      follow_progress(std::move(pipe), child, std::move(terminal), [&](const std::string& line) {
+        if (!command.json) print_line(profile.tunnel + ": " + on_one_line(line));
+      });
   if (outcome) return report_up(command, paths, profile);
   while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
   }
@@ -312,8 +321,8 @@ int connect(const Command& command, const Paths& paths) {
   auto log = open_log(paths.log(profile->tunnel));
   if (!log) return say(log.error(), command.json);
   int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0)
-    return say(fail_errno(ErrorCode::kFailure, errno, "cannot create a pipe"), command.json);
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+    return say(fail_errno(ErrorCode::kFailure, errno, "cannot create sockets"), command.json);
   UniqueFd reader(ends[0]);
   UniqueFd writer(ends[1]);
   std::fflush(nullptr);  // or the child would print it again
@@ -323,6 +332,7 @@ int connect(const Command& command, const Paths& paths) {
   if (child == 0) {
     reader.reset();
     RunOptions options = run_options(command, paths);
+    if (Terminal::open()) options.replies = UniqueFd(::fcntl(writer.get(), F_DUPFD_CLOEXEC, 0));
     options.progress = ProgressWriter(std::move(writer));
     return run_in_background(*profile, std::move(options), std::move(*log));
   }

@@ -47,6 +47,11 @@ std::string inside_addresses(const wire::TunnelParams& params) {
   return joined(addresses);
 }
 
+std::string user_name(const Connection::Parts& parts) {
+  const std::string& user = parts.profile.user;
+  return user.empty() ? parts.tls->own_certificate().common_name : user;
+}
+
 }  // namespace
 
 Connection::Connection(const Parts& parts, net::TunDevice tun, const Connector::Options& options)
@@ -57,7 +62,8 @@ Connection::Connection(const Parts& parts, net::TunDevice tun, const Connector::
       timer_(parts.loop),
       watch_timer_(parts.loop),
       network_(parts.loop),
-      proof_timer_(parts.loop) {}
+      proof_timer_(parts.loop),
+      dialogue_(parts.profile, user_name(parts), parts.answers) {}
 
 Connection::~Connection() = default;
 
@@ -157,9 +163,20 @@ void Connection::act(const action::Secure& /*action*/) {
   fail_if_error(transport_->secure(parts_.tls, parts_.profile.server_name));
 }
 
-void Connection::act(const action::LogIn& /*action*/) {
-  fail_if_error(transport_->exchange(login_request(parts_.profile),
-                                     wire::HttpResponseReader::Kind::kOrdinary));
+void Connection::act(const action::LogIn& action) {
+  if (!action.reply) dialogue_.reset();
+  wire::HttpRequest request = action.reply ? dialogue_.reply() : login_request(parts_.profile);
+  fail_if_error(transport_->exchange(request, wire::HttpResponseReader::Kind::kOrdinary));
+  wipe(std::as_writable_bytes(std::span(request.body)));  // it may hold a password
+}
+
+void Connection::act(const action::Answer& /*action*/) {
+  dialogue_.answer([this](const Status& status) {
+    if (status) return handle(event::Answered{});
+    Error error = status.error();
+    if (error.where.empty()) error.where = parts_.profile.url();
+    handle(event::Failed{std::move(error), false});
+  });
 }
 
 void Connection::act(const action::Attach& action) {
@@ -240,6 +257,7 @@ void Connection::act(const action::StopTimer& /*action*/) {
 
 void Connection::act(const action::DropTransport& /*action*/) {
   resolver_ = {};
+  dialogue_.cancel();
   racer_.reset();
   transport_.reset();
   renewal_.reset();
@@ -250,6 +268,7 @@ void Connection::act(const action::DropTransport& /*action*/) {
 
 void Connection::act(const action::Undo& /*action*/) {
   resolver_ = {};
+  dialogue_.cancel();
   racer_.reset();
   transport_.reset();
   renewal_.reset();
@@ -330,14 +349,22 @@ void Connection::on_response(wire::HttpResponse response) {
 }
 
 void Connection::on_login_answer(const wire::HttpResponse& response) {
-  auto success = judge_login(response);
-  if (!success) {
-    Error error = std::move(success.error());
+  auto outcome = judge_login(response);
+  if (!outcome) {
+    Error error = std::move(outcome.error());
     if (error.where.empty()) error.where = parts_.profile.url();
     // A server that is only just starting, or a portal in between, says strange things for a while.
     const bool strange = error.code == ErrorCode::kFailure && connector_.has_been_up();
     return handle(event::Failed{error, error.code == ErrorCode::kNetwork || strange});
   }
+  if (auto* const question = std::get_if<LoginQuestion>(&*outcome)) {
+    const std::string words = words_of(question->response);
+    if (!words.empty()) report("the server says: " + words);
+    const bool reusable = question->reusable;
+    dialogue_.take(std::move(*question));
+    return handle(event::FormAsked{reusable});
+  }
+  auto* const success = std::get_if<LoginSuccess>(&*outcome);
   report("logged in with the certificate " + parts_.tls->own_certificate().subject);
   if (!success->banner.empty()) report("the server says: " + escape_for_display(success->banner));
   handle(event::LoggedIn{std::move(success->cookie), success->reusable});

@@ -9,9 +9,11 @@
 #include <string>
 #include <vector>
 
+#include "client/answers.h"
 #include "client/connector.h"
 #include "client/dns.h"
 #include "client/inside.h"
+#include "client/login_dialogue.h"
 #include "client/marked_sockets.h"
 #include "client/network_watch.h"
 #include "client/profile.h"
@@ -55,6 +57,7 @@ class Connection final : private Transport::Observer,
     net::SystemOps& system;
     MarkedSockets& sockets;
     Dns& dns;
+    Answers* answers;  // to the server's forms; null: nobody can be asked
     Observer& observer;
   };
 
@@ -90,6 +93,7 @@ class Connection final : private Transport::Observer,
   void act(const action::Connect& action);
   void act(const action::Secure& action);
   void act(const action::LogIn& action);
+  void act(const action::Answer& action);
   void act(const action::Attach& action);
   void act(const action::Configure& action);
   void act(const action::Probe& action);
@@ -142,6 +146,7 @@ class Connection final : private Transport::Observer,
   loop::Timer proof_timer_;
   TimePoint asked_at_{};  // for the proof that the TLS connection has survived a change
   loop::Resolver resolver_;
+  LoginDialogue dialogue_;
   std::unique_ptr<Racer> racer_;
   std::unique_ptr<Transport> transport_;
   std::unique_ptr<Renewal> renewal_;             // beside the tunnel

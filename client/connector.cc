@@ -16,6 +16,10 @@ constexpr Duration kShortestPerAddress = std::chrono::seconds(1);
 // Behind another address of the name may be another server, which does not know the cookie: a lost
 // SYN must not be enough to end the session.
 constexpr Duration kHeadStartWithCookie = std::chrono::milliseconds(1500);
+// Forms that a login may take.
+constexpr int kMaxForms = 5;
+// How long a person may take for one.
+constexpr Duration kAnswerTime = std::chrono::minutes(3);
 // A network that changes all the time must not make attempts of it all the time.
 constexpr Duration kShortestWait = std::chrono::seconds(1);
 
@@ -40,6 +44,8 @@ Error timed_out(State state) {
       return network("the TLS handshake timed out", "is this the VPN's port?");
     case State::kProbing:
       return network("the server accepted the tunnel, but nothing came through it", {});
+    case State::kAnswering:
+      return fail(ErrorCode::kNeedsInteraction, "nobody answered the server's form in time");
     case State::kIdle:
     case State::kLoggingIn:
     case State::kAttaching:
@@ -67,6 +73,8 @@ std::string_view name_of(State state) {
       return "handshaking";
     case State::kLoggingIn:
       return "logging_in";
+    case State::kAnswering:
+      return "answering";
     case State::kAttaching:
       return "attaching";
     case State::kConfiguring:
@@ -87,9 +95,10 @@ std::string_view name_of(State state) {
 
 std::string_view name_of(const Event& event) {
   constexpr std::array<std::string_view, std::variant_size_v<Event>> kNames = {
-      "start",          "resolved",        "connected",  "secured", "logged in", "attached",
-      "cookie refused", "configured",      "alive",      "failed",  "renew",     "renewed",
-      "renewal failed", "network changed", "peer ended", "tick",    "stop",      "undone"};
+      "start",           "resolved",   "connected", "secured",        "logged in",
+      "form asked",      "answered",   "attached",  "cookie refused", "configured",
+      "alive",           "failed",     "renew",     "renewed",        "renewal failed",
+      "network changed", "peer ended", "tick",      "stop",           "undone"};
   return kNames[event.index()];
 }
 
@@ -116,6 +125,7 @@ void Connector::begin_attempt(TimePoint now) {
   deadline_ = now + (has_been_up_ ? options_.retry_timeout : options_.first_timeout);
   untried_ = endpoints_;
   cookie_is_fresh_ = false;
+  replying_ = false;
   if (!endpoints_.empty() && failed_attempts_ == 0) {
     connect();
     return;
@@ -163,12 +173,42 @@ void Connector::on(const event::Secured& /*event*/, TimePoint /*now*/) {
   if (state_ != State::kHandshaking) return;
   act(action::StartTimer{deadline_});
   if (cookie_.empty()) {
-    transition(State::kLoggingIn);
-    act(action::LogIn{});
+    log_in();
   } else {
     transition(State::kAttaching);
     act(action::Attach{cookie_});
   }
+}
+
+void Connector::log_in() {
+  if (!replying_) forms_ = 0;
+  transition(State::kLoggingIn);
+  act(action::LogIn{std::exchange(replying_, false)});
+}
+
+void Connector::on(const event::FormAsked& event, TimePoint now) {
+  if (state_ != State::kLoggingIn) return;
+  if (++forms_ > kMaxForms) {
+    attempt_failed(fail(ErrorCode::kAuthRefused,
+                        "the server asks for one form after the other: given up after " +
+                            std::to_string(kMaxForms)),
+                   false, now);
+    return;
+  }
+  reusable_ = event.reusable;
+  transition(State::kAnswering);
+  act(action::StartTimer{now + kAnswerTime});
+  act(action::Answer{});
+}
+
+// A person's time is not the attempt's.
+void Connector::on(const event::Answered& /*event*/, TimePoint now) {
+  if (state_ != State::kAnswering) return;
+  deadline_ = now + options_.retry_timeout;
+  replying_ = true;
+  if (!reusable_) return connect_again();
+  act(action::StartTimer{deadline_});
+  log_in();
 }
 
 void Connector::on(const event::LoggedIn& event, TimePoint /*now*/) {
@@ -340,7 +380,7 @@ void Connector::on(const event::Tick& /*event*/, TimePoint now) {
     if (state_ == State::kResolving) act(action::DropTransport{});
     Error error = timed_out(state_);
     if (state_ != State::kResolving) error.where = joined(on_trial_);
-    on(event::Failed{std::move(error), true}, now);
+    on(event::Failed{std::move(error), state_ != State::kAnswering}, now);
   }
 }
 

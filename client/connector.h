@@ -10,6 +10,9 @@
 //            │                                                   │
 //         Waiting ◄──── lost, or failed and worth a retry ── Probing ► Up
 //
+//  LoggingIn ► Answering ► LoggingIn: the server wants a form to be filled in, at most five a
+//  login.
+//
 //  Up: the connection is renewed beside the one that is in use, when its keys are worn, or when it
 //  is gone and DTLS goes on without it (culvert-protocol(7)). That fails as often as it likes as
 //  long as packets pass.
@@ -38,6 +41,7 @@ enum class State {
   kConnecting,   // TCP, to all addresses that are left (racer.h)
   kHandshaking,  // TLS
   kLoggingIn,    // HTTP login; ends with a cookie
+  kAnswering,    // a form of the server: a person or a command is asked
   kAttaching,    // CONNECT with the cookie
   kConfiguring,  // TUN, addresses, routes, DNS
   kProbing,      // DPD asked, answer awaited
@@ -63,6 +67,12 @@ struct LoggedIn {
   std::string cookie;
   bool reusable = false;  // the connection takes another request
 };
+// The server wants a form to be filled in.
+struct FormAsked {
+  bool reusable = false;  // the connection takes another request
+};
+// The form is filled in.
+struct Answered {};
 // The server took CONNECT and sent parameters.
 struct Attached {};
 // The server does not know the cookie (any more).
@@ -108,9 +118,10 @@ struct Undone {};
 
 using Event =
     std::variant<event::Start, event::Resolved, event::Connected, event::Secured, event::LoggedIn,
-                 event::Attached, event::CookieRefused, event::Configured, event::Alive,
-                 event::Failed, event::Renew, event::Renewed, event::RenewalFailed,
-                 event::NetworkChanged, event::PeerEnded, event::Tick, event::Stop, event::Undone>;
+                 event::FormAsked, event::Answered, event::Attached, event::CookieRefused,
+                 event::Configured, event::Alive, event::Failed, event::Renew, event::Renewed,
+                 event::RenewalFailed, event::NetworkChanged, event::PeerEnded, event::Tick,
+                 event::Stop, event::Undone>;
 [[nodiscard]] std::string_view name_of(const Event& event);
 
 namespace action {
@@ -121,7 +132,11 @@ struct Connect {
   Duration head_start{};            // of the first before the second
 };
 struct Secure {};
-struct LogIn {};
+struct LogIn {
+  bool reply = false;  // to the form that was answered; else the first document
+};
+// Fills the form in; ends with Answered or Failed. It may take a person's time.
+struct Answer {};
 struct Attach {
   std::string cookie;
 };
@@ -150,9 +165,9 @@ struct Finish {
 }  // namespace action
 
 using Action = std::variant<action::Resolve, action::Connect, action::Secure, action::LogIn,
-                            action::Attach, action::Configure, action::Probe, action::Renew,
-                            action::DropRenewal, action::StartTimer, action::StopTimer,
-                            action::DropTransport, action::Undo, action::Finish>;
+                            action::Answer, action::Attach, action::Configure, action::Probe,
+                            action::Renew, action::DropRenewal, action::StartTimer,
+                            action::StopTimer, action::DropTransport, action::Undo, action::Finish>;
 
 class Connector {
  public:
@@ -184,6 +199,8 @@ class Connector {
   void on(const event::Connected& event, TimePoint now);
   void on(const event::Secured& event, TimePoint now);
   void on(const event::LoggedIn& event, TimePoint now);
+  void on(const event::FormAsked& event, TimePoint now);
+  void on(const event::Answered& event, TimePoint now);
   void on(const event::Attached& event, TimePoint now);
   void on(const event::CookieRefused& event, TimePoint now);
   void on(const event::Configured& event, TimePoint now);
@@ -201,6 +218,7 @@ class Connector {
   void begin_attempt(TimePoint now);
   void connect();
   void connect_again();
+  void log_in();
   void strike_off_those_on_trial();
   void attempt_failed(const Error& error, bool transient, TimePoint now);
   void begin_renewal(TimePoint now);
@@ -233,6 +251,9 @@ class Connector {
   bool renewal_waits_ = false;  // for its next attempt
   Backoff renewal_backoff_;
   std::string cookie_;
+  int forms_ = 0;                 // of this login
+  bool reusable_ = false;         // the connection on which the form came
+  bool replying_ = false;         // a form is filled in and waits to be sent
   bool cookie_is_fresh_ = false;  // from this attempt's login
   bool has_been_up_ = false;
   std::optional<Error> last_error_;

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "common/base/text.h"
-#include "common/wire/auth_xml.h"
 #include "common/wire/connect_headers.h"
 
 namespace culvert::client {
@@ -54,7 +53,32 @@ Error judge_status(const wire::HttpResponse& response) {
               {}, "check address, port and path");
 }
 
-std::string join_words(const wire::LoginResponse& response) {
+Error refused(const wire::LoginResponse& response) {
+  std::string words = words_of(response);
+  if (words.empty()) words = "no reason given";
+  return fail(ErrorCode::kAuthRefused, "the server refused the login: " + words, {},
+              "ask the administrator; a renewed certificate needs a new profile");
+}
+
+Result<LoginOutcome> succeeded(const wire::HttpResponse& http, const wire::LoginResponse& login) {
+  LoginSuccess success;
+  success.banner = login.banner;
+  success.reusable = http.keep_alive;
+  success.cookie = login.session_token;
+  if (success.cookie.empty())
+    success.cookie = wire::response_cookie(http, wire::kSessionCookie).value_or("");
+  if (success.cookie.empty())
+    return fail(ErrorCode::kFailure, "the server accepted the login but sent no session cookie");
+  return LoginOutcome(std::move(success));
+}
+
+LoginQuestion asked(const wire::HttpResponse& http, wire::LoginResponse login) {
+  return {std::move(login), wire::response_cookie(http, "webvpncontext"), http.keep_alive};
+}
+
+}  // namespace
+
+std::string words_of(const wire::LoginResponse& response) {
   std::string text;
   for (const std::string* part : {&response.message, &response.error}) {
     const std::string words = escape_for_display(trim(*part));
@@ -64,45 +88,15 @@ std::string join_words(const wire::LoginResponse& response) {
   return text;
 }
 
-Error needs_answer(const wire::LoginResponse& response) {
-  std::string fields;
-  for (const wire::LoginInput& input : response.form.inputs) {
-    if (input.type == wire::LoginInput::Type::kHidden) continue;
-    fields += (fields.empty() ? "" : ", ") +
-              escape_for_display(input.label.empty() ? input.name : trim(input.label));
-  }
-  std::string what = "the server wants more than the certificate";
-  if (!fields.empty()) what += " (" + fields + ")";
-  if (const std::string words = join_words(response); !words.empty()) what += ": " + words;
-  return fail(ErrorCode::kNeedsInteraction, std::move(what), {},
-              "this client logs in by certificate alone: ask for an account without a password");
-}
-
-Error refused(const wire::LoginResponse& response) {
-  std::string words = join_words(response);
-  if (words.empty()) words = "no reason given";
-  return fail(ErrorCode::kAuthRefused, "the server refused the login: " + words, {},
-              "ask the administrator; a renewed certificate needs a new profile");
-}
-
-Result<LoginSuccess> succeeded(const wire::HttpResponse& http, const wire::LoginResponse& login) {
-  LoginSuccess success;
-  success.banner = login.banner;
-  success.reusable = http.keep_alive;
-  success.cookie = login.session_token;
-  if (success.cookie.empty())
-    success.cookie = wire::response_cookie(http, wire::kSessionCookie).value_or("");
-  if (success.cookie.empty())
-    return fail(ErrorCode::kFailure, "the server accepted the login but sent no session cookie");
-  return success;
-}
-
-}  // namespace
-
 wire::HttpRequest login_request(const Profile& profile) {
+  return login_post(profile, profile.path, wire::write_init(profile.url(), CULVERT_VERSION));
+}
+
+wire::HttpRequest login_post(const Profile& profile, std::string target, std::string body,
+                             const std::string& context) {
   wire::HttpRequest request;
   request.method = "POST";
-  request.target = profile.path;
+  request.target = std::move(target);
   request.headers = {{"Host", profile.authority()},
                      {"User-Agent", std::string(wire::kUserAgent)},
                      {"Accept", "*/*"},
@@ -110,11 +104,12 @@ wire::HttpRequest login_request(const Profile& profile) {
                      {"X-Transcend-Version", "1"},
                      {"X-Aggregate-Auth", "1"},
                      {"Content-Type", "application/xml; charset=utf-8"}};
-  request.body = wire::write_init(profile.url(), CULVERT_VERSION);
+  if (!context.empty()) request.headers.push_back({"Cookie", "webvpncontext=" + context});
+  request.body = std::move(body);
   return request;
 }
 
-Result<LoginSuccess> judge_login(const wire::HttpResponse& response) {
+Result<LoginOutcome> judge_login(const wire::HttpResponse& response) {
   if (response.status != 200) return judge_status(response);
   auto login = wire::parse_login_response(response.body);
   if (!login)
@@ -125,7 +120,7 @@ Result<LoginSuccess> judge_login(const wire::HttpResponse& response) {
     case wire::LoginResponse::Kind::kSuccess:
       return succeeded(response, *login);
     case wire::LoginResponse::Kind::kForm:
-      return needs_answer(*login);
+      return LoginOutcome(asked(response, std::move(*login)));
     case wire::LoginResponse::Kind::kFailure:
       return refused(*login);
     case wire::LoginResponse::Kind::kCertificateRequested:

@@ -6,10 +6,12 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <variant>
 
 #include "client/profile.h"
 #include "common/base/address.h"
 #include "common/base/result.h"
+#include "common/wire/auth_xml.h"
 #include "common/wire/http_exchange.h"
 #include "common/wire/tunnel_params.h"
 
@@ -24,9 +26,26 @@ struct LoginSuccess {
   bool reusable = false;  // the connection takes another request
 };
 
-// kAuthRefused with the server's words; kNeedsInteraction when it wants a password or another
-// answer; kNetwork when it asks to come back later; kFailure when it is no such server.
-Result<LoginSuccess> judge_login(const wire::HttpResponse& response);
+// The server wants a form to be filled in (login_dialogue.h).
+struct LoginQuestion {
+  wire::LoginResponse response;
+  std::optional<std::string> context;  // cookie that goes with the reply; empty: none any more
+  bool reusable = false;               // the connection takes another request
+};
+
+using LoginOutcome = std::variant<LoginSuccess, LoginQuestion>;
+
+// kAuthRefused with the server's words; kNetwork when it asks to come back later; kFailure when it
+// is no such server.
+Result<LoginOutcome> judge_login(const wire::HttpResponse& response);
+
+// What the server says with a form or a refusal, on one line, escaped; may be empty.
+[[nodiscard]] std::string words_of(const wire::LoginResponse& response);
+
+// POST of a login document: of what login_request() makes, and of the replies to forms. `context`:
+// the cookie, may be empty.
+[[nodiscard]] wire::HttpRequest login_post(const Profile& profile, std::string target,
+                                           std::string body, const std::string& context = {});
 
 struct AttachOffer {
   std::string_view cookie;

@@ -56,6 +56,7 @@ void read_server(config::TomlReader& reader, Profile& profile) {
     reader.problem("address", where.error().what, where.error().hint);
   }
   profile.user = reader.string("user").value_or("");
+  profile.password_command = reader.string("password_command").value_or("");
   profile.path = reader.string("path").value_or("/");
   if (profile.path.empty() || profile.path.front() != '/' ||
       profile.path.find(' ') != std::string::npos || !has_no_control_characters(profile.path))

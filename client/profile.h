@@ -21,8 +21,9 @@ struct Profile {
   std::string server_name;  // DNS name or IP literal that the server's certificate must prove
   std::string host;         // where to connect: name or IP literal, without brackets
   uint16_t port = kDefaultPort;
-  std::string path = "/";  // of the login request, query included
-  std::string user;        // for display; may be empty
+  std::string path = "/";        // of the login request, query included
+  std::string user;              // for display, and for login forms; may be empty
+  std::string password_command;  // answers login forms (answers.h); empty: a person does
 
   std::string ca_pem;
   std::string certificate_pem;

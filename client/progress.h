@@ -1,12 +1,16 @@
 // Progress: how a tunnel that goes into the background tells the command that started it how far it
-// is. JSON lines over a pipe: {"progress":"…"}, then one answer as on the control socket.
+// is, and asks it what only a person knows. JSON lines over a pair of sockets: {"progress":"…"} and
+// {"question":"…"}, then one answer as on the control socket. What a person answers comes back as a
+// line; end of file if there is nobody.
 #pragma once
 
 #include <sys/types.h>
 
 #include <functional>
+#include <optional>
 #include <string>
 
+#include "client/terminal.h"
 #include "common/base/result.h"
 #include "common/base/unique_fd.h"
 
@@ -20,20 +24,23 @@ class ProgressWriter {
   explicit ProgressWriter(UniqueFd pipe) : pipe_(std::move(pipe)) {}
 
   void line(const std::string& text);
+  void question(const std::string& prompt);
   void up();
   void failed(const Error& error);
   // For a process that starts others; negative: none.
   [[nodiscard]] int descriptor() const { return pipe_.get(); }
 
  private:
+  void tell(const char* name, const std::string& text);
   void write_line(std::string text);
   UniqueFd pipe_;
 };
 
-// The command's end: calls `on_line` for each line until the tunnel is up or has failed. SIGINT and
-// SIGTERM of the caller go to `background` as SIGTERM, which then puts everything back and reports.
-// REQUIRES: no other threads, because the two signals are blocked meanwhile.
-Status follow_progress(UniqueFd pipe, pid_t background,
+// The command's end: calls `on_line` for each line until the tunnel is up or has failed, and asks
+// at `terminal` if it is there. SIGINT and SIGTERM of the caller go to `background` as SIGTERM,
+// which then puts everything back and reports. REQUIRES: no other threads, because the two signals
+// are blocked meanwhile.
+Status follow_progress(UniqueFd pipe, pid_t background, std::optional<Terminal> terminal,
                        const std::function<void(const std::string&)>& on_line);
 
 }  // namespace culvert::client

@@ -1,5 +1,6 @@
 #include "client/runner.h"
 
+#include <fcntl.h>
 #include <pwd.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -139,9 +140,11 @@ class Process final : private Connection::Observer {
     if (outcome_) return *outcome_;
     dns_.emplace(*system_, detect_dns_method());
     Connection::Observer& observer = *this;
-    connection_ = std::make_unique<Connection>(
-        Connection::Parts{loop_, profile_, tls_, *system_, *sockets_, *dns_, observer},
-        std::move(*tun), options_.connector);
+    answers_ = make_answers();
+    connection_ =
+        std::make_unique<Connection>(Connection::Parts{loop_, profile_, tls_, *system_, *sockets_,
+                                                       *dns_, answers_.get(), observer},
+                                     std::move(*tun), options_.connector);
     return {};
   }
 
@@ -190,6 +193,23 @@ class Process final : private Connection::Observer {
     log::error("tunnel", "the helper is gone", {{"why", error.message()}});
     outcome_ = std::move(error);
     loop_.stop();
+  }
+
+  // Who answers the server's forms, if anybody.
+  std::unique_ptr<Answers> make_answers() {
+    if (!profile_.password_command.empty())
+      return answers_from_command(loop_, profile_.password_command);
+    if (options_.replies.valid()) {
+      return answers_from_line(
+          loop_, std::move(options_.replies),
+          [this](const Question& question) { options_.progress.question(question.prompt); }, [] {});
+    }
+    if (!options_.terminal) return nullptr;
+    Terminal& terminal = *options_.terminal;
+    return answers_from_line(
+        loop_, UniqueFd(::fcntl(terminal.fd(), F_DUPFD_CLOEXEC, 0)),
+        [&terminal](const Question& question) { terminal.ask(question.prompt); },
+        [&terminal] { terminal.done(); });
   }
 
   void watch_signals() {
@@ -264,6 +284,7 @@ class Process final : private Connection::Observer {
   std::unique_ptr<helper::RemoteSystemOps> system_;
   std::unique_ptr<MarkedSockets> sockets_;
   std::optional<Dns> dns_;
+  std::unique_ptr<Answers> answers_;
   std::unique_ptr<Connection> connection_;
   std::unique_ptr<control::ControlServer> control_;
   std::vector<control::Responder> waiting_for_end_;
@@ -278,7 +299,9 @@ class Process final : private Connection::Observer {
 Status run_tunnel(const Profile& profile, RunOptions options) {
   helper::SplitOptions split;
   split.journal = options.paths.journal(profile.tunnel);
-  if (options.progress.descriptor() >= 0) split.of_the_program = {options.progress.descriptor()};
+  for (const int fd : {options.progress.descriptor(), options.replies.get(),
+                       options.terminal ? options.terminal->fd() : -1})
+    if (fd >= 0) split.of_the_program.push_back(fd);
   split.reduce = [] { return Status(); };  // it tells the resolver, which takes root
   auto helper = helper::split_process(split);
   if (!helper) {

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "client/connector.h"
 #include "client/paths.h"
 #include "client/profile.h"
 #include "client/progress.h"
+#include "client/terminal.h"
 #include "common/base/result.h"
 
 namespace culvert::client {
@@ -17,6 +19,9 @@ struct RunOptions {
   Connector::Options connector;
   Paths paths;
   ProgressWriter progress;
+  // Where what a person answers comes from; neither: nobody can be asked.
+  UniqueFd replies;                  // to progress.question()
+  std::optional<Terminal> terminal;  // of our own
   // Called once nobody else can be running this tunnel.
   std::function<void()> when_alone = [] {};
 };

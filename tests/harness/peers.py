@@ -3,6 +3,7 @@ import pathlib
 import re
 import signal
 
+from harness.net import end_pids
 from harness.wait import wait_until
 
 VPNC_SCRIPT = """#!/bin/sh
@@ -122,10 +123,24 @@ cisco-client-compat = false
 dtls-legacy = false
 {extra}
 """)
-        self.process = host.start("ocserv", "-f", "-d", "2", "-c", config, name="ocserv")
+        self._config = config
+        self._start()
+
+    def _start(self):
+        self.process = self.host.start("ocserv", "-f", "-d", "2", "-c", self._config,
+                                       name="ocserv")
         wait_until(lambda: (self.dir / "occtl").exists() or not self.process.running,
                    "ocserv's control socket", 20)
         assert self.process.running, self.process.output()
+
+    def restart(self):
+        """As after a crash: no session survives."""
+        self.process.kill()
+        end_pids(self.host.pids())
+        for left in ("occtl", "socket*"):
+            for path in self.dir.glob(left):
+                path.unlink()
+        self._start()
 
     def occtl(self, *arguments, check=True):
         return self.host.run("occtl", "-s", self.dir / "occtl", *arguments, check=check)

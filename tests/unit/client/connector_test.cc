@@ -37,7 +37,8 @@ struct Describe {
     return text;
   }
   std::string operator()(const action::Secure&) const { return "secure"; }
-  std::string operator()(const action::LogIn&) const { return "log in"; }
+  std::string operator()(const action::LogIn& a) const { return a.reply ? "reply" : "log in"; }
+  std::string operator()(const action::Answer&) const { return "answer"; }
   std::string operator()(const action::Attach& a) const { return "attach " + a.cookie; }
   std::string operator()(const action::Configure&) const { return "configure"; }
   std::string operator()(const action::Probe&) const { return "probe"; }
@@ -175,6 +176,85 @@ TEST(Connector, WithACookieTheAddressThatWorkedGetsALongerStart) {
   rig.now += 1min;
   (void)rig.step(event::Failed{network(), true});
   EXPECT_EQ(rig.head_start, 1500ms);
+}
+
+// ---- forms
+// ---------------------------------------------------------------------------------------
+
+struct Asked : Rig {
+  Asked() {
+    (void)step(event::Start{});
+    (void)step(event::Resolved{{kFirst}});
+    (void)step(event::Connected{kFirst});
+    (void)step(event::Secured{});
+  }
+};
+
+TEST(ConnectorForms, AFormIsAnsweredOnTheSameConnection) {
+  Asked rig;
+  EXPECT_EQ(rig.step(event::FormAsked{true}), "answer");
+  EXPECT_EQ(rig.connector.state(), State::kAnswering);
+  EXPECT_EQ(rig.deadline, rig.now + 3min) << "a person's time is not the attempt's";
+  rig.now += 2min;
+  EXPECT_EQ(rig.step(event::Answered{}), "reply");
+  EXPECT_EQ(rig.deadline, rig.now + 20s);
+  EXPECT_EQ(rig.step(event::LoggedIn{"c1", true}), "attach c1");
+}
+
+TEST(ConnectorForms, OnANewConnectionWhenTheServerClosesIt) {
+  Asked rig;
+  EXPECT_EQ(rig.step(event::FormAsked{false}), "answer");
+  EXPECT_EQ(rig.step(event::Answered{}), "drop, connect 192.0.2.1:443");
+  (void)rig.step(event::Connected{kFirst});
+  EXPECT_EQ(rig.step(event::Secured{}), "reply");
+}
+
+TEST(ConnectorForms, AreNotEndless) {
+  Asked rig;
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(rig.step(event::FormAsked{true}), "answer");
+    EXPECT_EQ(rig.step(event::Answered{}), "reply");
+  }
+  EXPECT_EQ(rig.step(event::FormAsked{true}), "undo");
+  EXPECT_EQ(rig.connector.last_error()->code, ErrorCode::kAuthRefused);
+}
+
+TEST(ConnectorForms, NobodyAnswering) {
+  Asked rig;
+  (void)rig.step(event::FormAsked{true});
+  EXPECT_EQ(rig.tick(), "undo");
+  EXPECT_EQ(rig.connector.last_error()->code, ErrorCode::kNeedsInteraction);
+  EXPECT_EQ(rig.step(event::Answered{}), "") << "too late";
+}
+
+TEST(ConnectorForms, WithoutAnAnswerTheTunnelEndsAlsoLater) {
+  Rig rig;
+  rig.come_up();
+  rig.now += 1min;
+  (void)rig.step(event::Failed{network(), true});
+  (void)rig.step(event::Connected{kFirst});
+  (void)rig.step(event::Secured{});
+  (void)rig.step(event::CookieRefused{refused()});
+  (void)rig.step(event::Connected{kFirst});
+  EXPECT_EQ(rig.step(event::Secured{}), "log in");
+  EXPECT_EQ(rig.step(event::FormAsked{true}), "answer");
+  EXPECT_EQ(rig.step(event::Failed{fail(ErrorCode::kNeedsInteraction, "nobody"), false}), "undo");
+  EXPECT_EQ(rig.step(event::Undone{}), "finish: nobody");
+}
+
+TEST(ConnectorForms, ANewAttemptBeginsWithTheFirstDocument) {
+  Rig rig({.persist = true});
+  (void)rig.step(event::Start{});
+  (void)rig.step(event::Resolved{{kFirst}});
+  (void)rig.step(event::Connected{kFirst});
+  (void)rig.step(event::Secured{});
+  (void)rig.step(event::FormAsked{false});
+  (void)rig.step(event::Answered{});
+  EXPECT_EQ(rig.step(event::Failed{network(), true}), "drop");
+  EXPECT_EQ(rig.tick(), "resolve");
+  (void)rig.step(event::Resolved{{kFirst}});
+  (void)rig.step(event::Connected{kFirst});
+  EXPECT_EQ(rig.step(event::Secured{}), "log in");
 }
 
 struct FailureCase {
