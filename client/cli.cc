@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <iostream>
 
+#include "client/completion.h"
+#include "common/cli/shell_script.h"
 #include "common/config/duration.h"
 
 namespace culvert::client {
@@ -29,23 +31,36 @@ class CommandLine {
         "up, 9 permission.");
     app_.add_option("--socket", command_.socket, "Control socket (default: in /run/culvert)")
         ->type_name("PATH");
-    app_.add_option_function<std::string>("--log-level",
-                                          [this](const std::string& word) {
-                                            set(log::parse_level(word), command_.log_level,
-                                                "trace, debug, info, warning or error");
-                                          })
+    app_.add_option_function<std::string>(
+            "--log-level",
+            [this](const std::string& word) {
+              set(log::parse_level(word), command_.log_level,
+                  "trace, debug, info, warning or error");
+            },
+            "trace, debug, info, warning or error")
+        ->check(CLI::IsMember({"trace", "debug", "info", "warning", "error"}))
         ->type_name("LEVEL");
-    app_.add_option_function<std::string>("--log-format",
-                                          [this](const std::string& word) {
-                                            set(log::parse_format(word), command_.log_format,
-                                                "text or json");
-                                          })
+    app_.add_option_function<std::string>(
+            "--log-format",
+            [this](const std::string& word) {
+              set(log::parse_format(word), command_.log_format, "text or json");
+            },
+            "text or json")
+        ->check(CLI::IsMember({"text", "json"}))
         ->type_name("FORMAT");
     add_profile_commands();
     add_tunnel_commands();
+    app_.add_subcommand("completion", "Print the completion script of a shell")
+        ->add_option("SHELL", shell_, "bash, zsh or fish")
+        ->required()
+        ->check(CLI::IsMember(std::vector<std::string>(cli::kShells.begin(), cli::kShells.end())));
   }
 
   ParsedCommandLine parse(int argc, const char* const* argv) {
+    if (argc > 1 && argv[1] == cli::kCompleteCommand) {
+      std::cout << cli::to_text(cli::complete(app_, {argv + 2, argv + argc}, names_for));
+      return {std::nullopt, 0};
+    }
     try {
       app_.parse(argc, argv);
     } catch (const CLI::Success& help) {
@@ -53,6 +68,10 @@ class CommandLine {
     } catch (const CLI::Error& error) {
       std::cerr << "culvert: " << error.what() << " (culvert --help)\n";
       return {std::nullopt, static_cast<int>(ErrorCode::kUsage)};
+    }
+    if (!shell_.empty()) {
+      std::cout << cli::completion_script(shell_, "culvert");
+      return {std::nullopt, 0};
     }
     return {command_, 0};
   }
@@ -79,7 +98,8 @@ class CommandLine {
   void add_profile_commands() {
     auto* import = add(Command::Kind::kImport, "import", "Take a profile");
     add_target(import, "FILE", "Profile as `culvertd user add` writes it")->required();
-    import->add_option("--name", command_.name, "What to call it (default: the file's name)");
+    import->add_option("--name", command_.name, "What to call it (default: the file's name)")
+        ->type_name("NAME");
     import->add_flag("--replace", command_.replace, "Overwrite a profile of that name");
     add_json(add(Command::Kind::kList, "list", "Profiles, and which of them are up"));
     auto* remove = add(Command::Kind::kRemove, "remove", "Delete a profile");
@@ -107,10 +127,14 @@ class CommandLine {
 
   void add_starting_options(CLI::App* sub) {
     add_target(sub, "NAME|FILE|URL", "Profile, or https://HOST[:PORT] with the options below");
-    sub->add_option("--ca", command_.files.ca, "CA certificates (PEM), with a URL");
-    sub->add_option("--cert", command_.files.certificate, "Our certificate (PEM), with a URL");
-    sub->add_option("--key", command_.files.key, "Its private key (PEM), with a URL");
-    sub->add_option("--crl", command_.files.crl, "Revocation list of the CA (PEM), with a URL");
+    sub->add_option("--ca", command_.files.ca, "CA certificates (PEM), with a URL")
+        ->type_name("FILE");
+    sub->add_option("--cert", command_.files.certificate, "Our certificate (PEM), with a URL")
+        ->type_name("FILE");
+    sub->add_option("--key", command_.files.key, "Its private key (PEM), with a URL")
+        ->type_name("FILE");
+    sub->add_option("--crl", command_.files.crl, "Revocation list of the CA (PEM), with a URL")
+        ->type_name("FILE");
     sub->add_option_function<std::string>(
            "--timeout",
            [this](const std::string& text) {
@@ -123,6 +147,7 @@ class CommandLine {
 
   CLI::App app_;
   Command command_;
+  std::string shell_;  // of the command completion
 };
 
 }  // namespace

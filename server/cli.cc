@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "common/base/text.h"
+#include "common/cli/shell_script.h"
+#include "server/completion.h"
 #include "server/pki_store.h"
 
 namespace culvert::server {
@@ -33,6 +35,7 @@ struct Options {
   LiveOptions live;
   std::string level;
   std::string format;
+  std::string shell;
 };
 using Shared = std::shared_ptr<Options>;
 using Run = std::function<Status(std::ostream&)>;
@@ -260,6 +263,17 @@ void add_live(CLI::App& app, const Shared& options, Run& chosen) {
                    chosen, reload_command);
 }
 
+void add_completion(CLI::App& app, const Shared& options, Run& chosen) {
+  CLI::App& command = add_command(app, "completion", "Print the completion script of a shell",
+                                  chosen, [options](std::ostream& out) -> Status {
+                                    out << cli::completion_script(options->shell, "culvertd");
+                                    return {};
+                                  });
+  command.add_option("SHELL", options->shell, "bash, zsh or fish")
+      ->required()
+      ->check(CLI::IsMember(std::vector<std::string>(cli::kShells.begin(), cli::kShells.end())));
+}
+
 void add_global(CLI::App& app, const Shared& options) {
   app.set_version_flag("--version", "culvertd " CULVERT_VERSION);
   app.add_option("--log-level", options->level, "trace, debug, info, warning or error")
@@ -345,11 +359,17 @@ Invocation parse_command_line(const std::vector<std::string>& arguments) {
   add_pki(app, options, chosen);
   add_server(app, options, chosen);
   add_live(app, options, chosen);
+  add_completion(app, options, chosen);
 
   Invocation out;
   if (arguments.empty()) {
     out.text = app.help();
     out.exit_code = kUsageExit;
+    return out;
+  }
+  if (arguments.front() == cli::kCompleteCommand) {
+    out.text = cli::to_text(
+        cli::complete(app, {std::next(arguments.begin()), arguments.end()}, names_for));
     return out;
   }
   try {
