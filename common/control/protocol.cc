@@ -26,10 +26,18 @@ ErrorCode code_named(std::string_view name) {
   return ErrorCode::kFailure;  // a newer daemon's code: the text still says what happened
 }
 
-// Nothing if the line is no JSON object; never throws.
+// Copying and printing go down a value by recursion, so depth must have a bound.
+constexpr int kMaxDepth = 64;
+
+// Nothing if the line is no JSON object, or a very deep one; never throws.
 Json parse_object(std::string_view line) {
-  Json value = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-  return value.is_object() ? value : Json();
+  bool too_deep = false;
+  const auto watch = [&too_deep](int depth, Json::parse_event_t, const Json&) {
+    too_deep = too_deep || depth > kMaxDepth;
+    return !too_deep;
+  };
+  Json value = Json::parse(line, watch, /*allow_exceptions=*/false);
+  return !too_deep && value.is_object() ? value : Json();
 }
 
 }  // namespace

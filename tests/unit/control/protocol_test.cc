@@ -28,6 +28,11 @@ TEST(ControlProtocol, RefusesWhatIsNoRequest) {
 TEST(ControlProtocol, RefusesDeepNestingWithoutCrashing) {
   EXPECT_FALSE(parse_request(std::string(100'000, '[')));
   EXPECT_FALSE(parse_answer(std::string(100'000, '[')));
+  // Sound JSON, as far as it goes.
+  const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
+  EXPECT_FALSE(parse_request(R"({"command":"x","a":)" + deep + "}"));
+  EXPECT_FALSE(parse_answer(R"({"ok":true,"result":)" + deep + "}"));
+  EXPECT_TRUE(parse_answer(R"({"ok":true,"result":{"a":[[{"b":[1]}]]}})"));
 }
 
 TEST(ControlProtocol, ArgumentsAreTyped) {
