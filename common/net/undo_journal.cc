@@ -19,6 +19,7 @@
 //   +1 del_route destination=10.0.0.0/8 …      change number 1 is undone by this request
 //   -1                                         and need not be any more
 //
+// Numbers only grow: a line with one that was there before cannot be ours.
 // Lines are only ever appended, each with one write(2), or the whole file is emptied.
 
 namespace culvert::net {
@@ -95,7 +96,7 @@ bool is_gone(const SystemRequest& request) {
          ::access(("/proc/sys/" + sysctl->path).c_str(), F_OK) != 0 && errno == ENOENT;
 }
 
-// So that there is always a next one.
+// Larger ones are neither read nor written, so that counting never starts over.
 constexpr size_t kMaxNumber = SIZE_MAX / 2;
 
 struct Line {
@@ -150,7 +151,7 @@ Status UndoJournal::load() {
 void UndoJournal::load_line(std::string_view text) {
   if (text.empty()) return;
   const auto line = parse_line(text);
-  if (!line) {
+  if (!line || (line->added && line->number < next_number_)) {
     ++unreadable_;
     return;
   }
@@ -179,7 +180,8 @@ Status UndoJournal::append(std::string_view lines) {
 }
 
 Status UndoJournal::record(const SystemRequest& inverse) {
-  if (broken_) return fail(ErrorCode::kFailure, "the undo journal is damaged", path_);
+  if (broken_ || next_number_ > kMaxNumber)
+    return fail(ErrorCode::kFailure, "the undo journal is damaged", path_);
   const size_t number = next_number_++;
   auto written = append("+" + std::to_string(number) + " " + to_text(inverse) + "\n");
   if (!written) return written;

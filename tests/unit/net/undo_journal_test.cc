@@ -72,6 +72,28 @@ TEST_F(UndoJournalFile, StruckEntriesStayStruck) {
   EXPECT_EQ(open().pending(), (Requests{route(3), route(1)}));
 }
 
+// Else one strike would end two changes, on file but not in memory.
+TEST_F(UndoJournalFile, ANumberIsGivenOnce) {
+  const std::string first = to_text(route(1));
+  const std::string second = to_text(route(2));
+  write("culvert-undo 1\n+5 " + first + "\n+5 " + second + "\n+3 " + second + "\n");
+  UndoJournal journal = open();
+  EXPECT_EQ(journal.pending(), Requests{route(1)});
+  EXPECT_EQ(journal.unreadable(), 2u);
+}
+
+TEST_F(UndoJournalFile, NumbersDoNotStartOver) {
+  const std::string largest = "+9223372036854775807 " + to_text(route(1)) + "\n";
+  write("culvert-undo 1\n" + largest);
+  {
+    UndoJournal journal = open();
+    EXPECT_EQ(journal.pending(), Requests{route(1)});
+    EXPECT_FALSE(journal.record(route(2)));
+    EXPECT_EQ(journal.pending(), Requests{route(1)});
+  }
+  EXPECT_EQ(content(), "culvert-undo 1\n" + largest);
+}
+
 TEST_F(UndoJournalFile, StrikingTakesTheNewestOfEquals) {
   UndoJournal journal = open();
   for (const int i : {1, 2, 1})
