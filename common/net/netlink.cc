@@ -120,17 +120,25 @@ Result<std::string> Netlink::link_name(int index) {
 Status Netlink::set_link(const LinkChange& change) {
   const auto index = link_index(change.device);
   if (!index) return index.error();
-  LinkChange next = change;
+  const auto ask = [&](const LinkChange& part) {
+    return transact(socket_.get(), link_request(*index, part));
+  };
+  if (!change.addr_gen_mode_none) {
+    return to_status(ask(change), "cannot set up the link", change.device);
+  }
   // The kernel brings a link up before it looks at the address mode (do_setlink() in
   // net/core/rtnetlink.c), and would have made a link-local address by then: the mode goes first.
-  if (change.addr_gen_mode_none && change.up == true) {
-    next.up.reset();
-    const Reply reply = transact(socket_.get(), link_request(*index, next));
-    if (reply.error != 0) return to_status(reply, "cannot set up the link", change.device);
-    next = {.device = change.device, .up = true};
+  // It goes after the MTU, because below 1280 the link has no IPv6 that could have a mode.
+  LinkChange sizes = change;
+  sizes.addr_gen_mode_none = false;
+  sizes.up.reset();
+  Reply reply = ask(sizes);
+  if (reply.error == 0) {
+    reply = ask({.device = change.device, .addr_gen_mode_none = true});
+    if (reply.error == EAFNOSUPPORT) reply = {};
   }
-  return to_status(transact(socket_.get(), link_request(*index, next)), "cannot set up the link",
-                   change.device);
+  if (reply.error == 0 && change.up) reply = ask({.device = change.device, .up = change.up});
+  return to_status(reply, "cannot set up the link", change.device);
 }
 
 Status Netlink::add_address(int index, const Prefix& address) {

@@ -77,6 +77,19 @@ TEST_F(NetlinkOnKernel, ChangesALink) {
   EXPECT_EQ(info->mtu, 1390u);
 }
 
+// Below 1280 the kernel takes IPv6 from the link, and answers EAFNOSUPPORT to its settings.
+TEST_F(NetlinkOnKernel, TakesAnMtuThatIsTooSmallForIpv6) {
+  for (const uint32_t mtu : {576u, 576u, 1400u}) {
+    const auto changed =
+        netlink_->set_link({.device = "t0", .up = true, .mtu = mtu, .addr_gen_mode_none = true});
+    ASSERT_TRUE(changed) << mtu << ": " << text_of(changed);
+    const auto info = netlink_->link("t0");
+    ASSERT_TRUE(info);
+    EXPECT_EQ(info->mtu, mtu);
+    EXPECT_TRUE(info->up);
+  }
+}
+
 TEST_F(NetlinkOnKernel, SaysWhichLinkIsMissing) {
   const auto index = netlink_->link_index("nosuch0");
   ASSERT_FALSE(index);
