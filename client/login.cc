@@ -16,6 +16,9 @@ namespace {
 constexpr wire::CulvertFeatures kWantedFeatures{
     .superpacket = true, .packed = true, .cid = true, .roam = true, .rekey = true};
 
+// Stock servers send 44 characters; anything near a server's limit for headers is no cookie.
+constexpr size_t kMaxCookie = 4096;
+
 std::string local_hostname() {
   std::array<char, 256> name{};
   if (::gethostname(name.data(), name.size() - 1) != 0) return {};
@@ -68,7 +71,12 @@ Result<LoginOutcome> succeeded(const wire::HttpResponse& http, const wire::Login
   if (success.cookie.empty())
     success.cookie = wire::response_cookie(http, wire::kSessionCookie).value_or("");
   if (success.cookie.empty())
-    return fail(ErrorCode::kFailure, "the server accepted the login but sent no session cookie");
+    return fail(ErrorCode::kFailure, "the server accepted the login but sent no session cookie", {},
+                "ask the administrator");
+  if (success.cookie.size() > kMaxCookie || !has_no_control_characters(success.cookie))
+    return fail(ErrorCode::kFailure,
+                "the server accepted the login but sent a session cookie that cannot be used", {},
+                "ask the administrator");
   return LoginOutcome(std::move(success));
 }
 

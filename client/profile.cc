@@ -109,9 +109,10 @@ void read_routing(config::TomlReader& reader, Profile& profile) {
   read_numbers(reader, profile.routing);
 }
 
-Result<Profile> read(const config::TomlFile& file, std::string tunnel) {
+Result<Profile> read(const config::TomlFile& file, const std::string& path, std::string tunnel) {
   config::TomlReader reader(file);
   Profile profile;
+  profile.file = path;
   profile.tunnel = std::move(tunnel);
   read_server(reader, profile);
   read_tls(reader, profile);
@@ -180,13 +181,13 @@ Result<Profile> parse_profile(std::string_view text, const std::string& file_nam
                               std::string tunnel) {
   auto file = config::TomlFile::parse(text, file_name);
   if (!file) return std::move(file.error());
-  return read(*file, std::move(tunnel));
+  return read(*file, file_name, std::move(tunnel));
 }
 
 Result<Profile> load_profile(const std::string& path, std::string tunnel) {
   auto file = config::TomlFile::load(path);
   if (!file) return std::move(file.error());
-  return read(*file, std::move(tunnel));
+  return read(*file, path, std::move(tunnel));
 }
 
 Result<Profile> profile_from_url(std::string_view url, const UrlFiles& files) {

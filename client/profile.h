@@ -17,6 +17,7 @@ namespace culvert::client {
 constexpr uint16_t kDefaultPort = 443;
 
 struct Profile {
+  std::string file;         // that it was read from; empty: from a URL and its files
   std::string tunnel;       // what the user calls it: part of socket and unit names
   std::string server_name;  // DNS name or IP literal that the server's certificate must prove
   std::string host;         // where to connect: name or IP literal, without brackets

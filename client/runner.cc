@@ -99,7 +99,11 @@ class Process final : private Connection::Observer {
   Status prepare() {
     if (auto made = make_runtime_folder(options_.paths.runtime); !made) return made;
     auto tls = tls::TlsConfig::build(profile_.tls_options());
-    if (!tls) return std::move(tls.error());
+    if (!tls) {
+      // Which of its texts is wrong, the error says itself.
+      if (!profile_.file.empty()) tls.error().where = profile_.file + ": " + tls.error().where;
+      return std::move(tls.error());
+    }
     tls_ = std::move(*tls);
     if (auto listening = listen(); !listening) return listening;
     if (auto opened = open_system(); !opened) return opened;

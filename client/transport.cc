@@ -158,6 +158,12 @@ void Transport::progress_handshake() {
   if (flush()) observer_.on_secured();
 }
 
+// The reader's error says what is wrong with the text, not whose text it is.
+Error Transport::unintelligible(const Error& error) const {
+  return fail(error.code, "the server's answer makes no sense: " + error.message(),
+              endpoint_.to_string(), "check address and port: is this a VPN server?");
+}
+
 // Reads everything that was fed; the error, if the connection is over after it.
 std::optional<Error> Transport::read_records() {
   while (true) {
@@ -177,7 +183,7 @@ std::optional<Error> Transport::read_records() {
     if (reader_ && !reader_->complete()) {
       answered_ = true;
       const auto consumed = reader_->feed(text);
-      if (!consumed) return consumed.error();
+      if (!consumed) return unintelligible(consumed.error());
       used = *consumed;
     }
     leftover_.insert(leftover_.end(), text.begin() + static_cast<ptrdiff_t>(used), text.end());

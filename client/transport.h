@@ -73,6 +73,7 @@ class Transport {
   void conclude(std::optional<Error> failure);
   bool flush();
   void fail_with(Error error);
+  [[nodiscard]] Error unintelligible(const Error& error) const;
   Error closed();
 
   loop::Loop& loop_;

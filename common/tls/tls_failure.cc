@@ -14,6 +14,8 @@ struct Alert {
   bool about_our_certificate;
   std::string_view text;
 };
+constexpr int kProtocolVersion = 70;
+
 // RFC 8446 section 6.2.
 constexpr Alert kAlerts[] = {
     {10, false, "unexpected message"},
@@ -31,7 +33,7 @@ constexpr Alert kAlerts[] = {
     {49, true, "access denied"},
     {50, false, "decode error"},
     {51, false, "decrypt error"},
-    {70, false, "protocol version not supported"},
+    {kProtocolVersion, false, "protocol version not supported"},
     {71, false, "insufficient security"},
     {80, false, "internal error"},
     {86, false, "inappropriate fallback"},
@@ -119,7 +121,8 @@ Error alert_failure(const FailureScene& scene) {
                 scene.server_name, refusal_hint(scene));
   }
   return fail(ErrorCode::kNetwork, "the server ended the TLS connection: " + text,
-              scene.server_name);
+              scene.server_name,
+              scene.alert == kProtocolVersion ? "the server has to speak TLS 1.2 or 1.3" : "");
 }
 
 // mbedTLS 3.6 servers protect the alert with which they refuse a client's certificate in TLS 1.3
@@ -129,13 +132,16 @@ bool is_unreadable_refusal(const FailureScene& scene) {
          scene.handshake_done && !scene.anything_read && scene.certificate_requested;
 }
 
+bool is_no_tls(int mbedtls_error) {
+  return mbedtls_error == MBEDTLS_ERR_SSL_INVALID_RECORD ||
+         mbedtls_error == MBEDTLS_ERR_SSL_UNEXPECTED_RECORD;
+}
+
 std::string_view plain_text(int mbedtls_error) {
+  if (is_no_tls(mbedtls_error)) return "the peer does not speak TLS";
   switch (mbedtls_error) {
     case MBEDTLS_ERR_SSL_CONN_EOF:
       return "the connection was closed by the peer";
-    case MBEDTLS_ERR_SSL_INVALID_RECORD:
-    case MBEDTLS_ERR_SSL_UNEXPECTED_RECORD:
-      return "the peer does not speak TLS";
     case MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION:
       return "no common TLS version (1.2 or 1.3 is needed)";
     case MBEDTLS_ERR_SSL_HANDSHAKE_FAILURE:
@@ -169,8 +175,10 @@ Error explain_failure(const FailureScene& scene) {
                                ? error_text(scene.mbedtls_error)
                                : std::string(known) + ": " + error_text(scene.mbedtls_error);
   const std::string stage = scene.handshake_done ? "TLS failed: " : "the TLS handshake failed: ";
-  return fail(scene.role == Role::kClient ? ErrorCode::kNetwork : ErrorCode::kFailure, stage + text,
-              scene.server_name);
+  if (scene.role == Role::kServer) return fail(ErrorCode::kFailure, stage + text);
+  return fail(
+      ErrorCode::kNetwork, stage + text, scene.server_name,
+      is_no_tls(scene.mbedtls_error) ? "check address and port: is this a VPN server?" : "");
 }
 
 }  // namespace culvert::tls
