@@ -176,24 +176,29 @@ void LoginConnection::read_requests() {
 
 void LoginConnection::take_bytes(Bytes plain) {
   const auto consumed = reader_.feed(plain);
-  if (!consumed) {
-    log::info("login", "request refused",
-              {{"remote", remote_.to_string()},
-               {"user", peer_->certificate.common_name},
-               {"error", consumed.error().message()}});
-    return say_farewell(bad_request());
-  }
+  if (!consumed) return refuse_request(consumed.error().message(), bad_request());
   if (!reader_.complete()) return;
   const wire::HttpRequest request = reader_.take();
   const Bytes rest = plain.subspan(*consumed);
   leftover_.assign(rest.begin(), rest.end());
   // Only frames may follow at once: stock peers wait for the answer before they go on.
-  if (!rest.empty() && request.method != "CONNECT") return say_farewell(bad_request());
+  if (!rest.empty() && request.method != "CONNECT") {
+    return refuse_request("more was sent before the answer", bad_request());
+  }
   handle(request);
 }
 
+void LoginConnection::refuse_request(const std::string& why, const wire::HttpResponse& response) {
+  log::info(
+      "login", "request refused",
+      {{"remote", remote_.to_string()}, {"user", peer_->certificate.common_name}, {"error", why}});
+  say_farewell(response);
+}
+
 void LoginConnection::handle(const wire::HttpRequest& request) {
-  if (++requests_ > limits_.requests) return say_farewell(bad_request());
+  if (++requests_ > limits_.requests) {
+    return refuse_request("too many on one connection", bad_request());
+  }
   const bool accepted = still_accepted();
   switch (step_of(request)) {
     case LoginStep::kLogin:
@@ -201,14 +206,15 @@ void LoginConnection::handle(const wire::HttpRequest& request) {
     case LoginStep::kConnect:
       return accepted ? ask_connect(request) : say_farewell(connect_refused(refusal_));
     case LoginStep::kNotFound:
-      return say_farewell(not_found());
+      return refuse_request("nothing is served under " + request.method + " " + request.target,
+                            not_found());
   }
 }
 
 void LoginConnection::ask_login(const wire::HttpRequest& request) {
   if (!request.body.empty() && request.body.front() == '<') {
     if (const auto parsed = wire::parse_login_request(request.body); !parsed) {
-      return say_farewell(bad_request());
+      return refuse_request(parsed.error().message(), bad_request());
     }
   }
   if (cookie_) return respond(complete_response(*cookie_));

@@ -79,6 +79,8 @@ class LoginConnection : public std::enable_shared_from_this<LoginConnection> {
   void read_first_bytes();
   void read_requests();
   void take_bytes(Bytes plain);
+  // Says why in the log, and no more than the status to the client.
+  void refuse_request(const std::string& why, const wire::HttpResponse& response);
   void handle(const wire::HttpRequest& request);
   [[nodiscard]] bool still_accepted();
   void ask_login(const wire::HttpRequest& request);
