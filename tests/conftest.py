@@ -9,12 +9,11 @@ The standard topology: each host is a network namespace, each line a veth pair.
 """
 import os
 import pathlib
-import shutil
-import tempfile
 
 import pytest
 
 from harness import culvert
+from harness.hostile import Stage, Victim
 from harness.net import World
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -42,18 +41,49 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture
 def world(request):
-    # Not pytest's tmp_path: the path of a unix socket has 107 characters, and the server's own user
-    # must get there.
-    directory = tempfile.mkdtemp(prefix="cvt-", dir="/tmp")
-    os.chmod(directory, 0o755)
-    world = World(directory, BIN)
-    request.node.culvert_world = world
-    yield world
-    reports = world.close()
-    if not os.environ.get("CULVERT_KEEP"):
-        shutil.rmtree(directory, ignore_errors=True)
-    if reports:
-        pytest.fail("a sanitizer complained:\n" + "\n".join(reports), pytrace=False)
+    with World.temporary(BIN) as world:
+        request.node.culvert_world = world
+        yield world
+
+
+@pytest.fixture(scope="module")
+def shared_world():
+    """For tables whose cases leave a world as they found it. The tests that use it take
+    `story` too."""
+    with World.temporary(BIN) as world:
+        yield world
+
+
+@pytest.fixture
+def story(request, shared_world):
+    """The story of a shared world, told if this test fails."""
+    request.node.culvert_world = shared_world
+
+
+@pytest.fixture(scope="module")
+def shared_victim(shared_world):
+    victim = Victim(shared_world)
+    yield victim
+    victim.assert_as_before()
+
+
+@pytest.fixture
+def victim(shared_victim, story):
+    """culvert, for servers that the test plays."""
+    return shared_victim
+
+
+@pytest.fixture(scope="module")
+def shared_stage(request, shared_world):
+    """A module may have SESSION: what its culvertd.toml says in [session]."""
+    return Stage(shared_world, **getattr(request.module, "SESSION", {}))
+
+
+@pytest.fixture
+def stage(shared_stage, story):
+    """culvertd, for clients that the test plays; a bystander must not notice."""
+    yield shared_stage
+    shared_stage.assert_unharmed()
 
 
 @pytest.fixture

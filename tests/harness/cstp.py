@@ -1,11 +1,15 @@
 """The wire protocol once more, in Python: a client and a server that tests can make misbehave, and
 an independent opinion on what our programs send. It reads one TLS record at a time."""
+import collections
 import contextlib
 import select
 import socket
 import ssl
 import struct
 import threading
+import warnings
+
+from harness.wait import wait_until
 
 DATA, DPD_REQUEST, DPD_RESPONSE, DISCONNECT, KEEPALIVE, TERMINATE = 0, 3, 4, 5, 7, 9
 SUPERPACKET, SWITCH = 0x20, 0x21  # culvert-protocol(7)
@@ -15,6 +19,15 @@ LOGIN = ('<?xml version="1.0" encoding="UTF-8"?>\n'
          '<config-auth client="vpn" type="init" aggregate-auth-version="2">'
          '<version who="vpn">v9.12</version><device-id>linux-64</device-id>'
          '<group-access>https://vpn.example.com/</group-access></config-auth>')
+LOGIN_DONE = ('<?xml version="1.0" encoding="UTF-8"?>\n<config-auth client="vpn" type="complete">'
+              '<auth id="success"><title>x</title></auth></config-auth>')
+
+
+def http(body, *headers, status="200 OK"):
+    """An answer to a request, with its length."""
+    lines = [f"HTTP/1.1 {status}", "Content-Type: text/xml", f"Content-Length: {len(body)}",
+             "X-Transcend-Version: 1", *headers]
+    return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
 
 
 def frame(kind, payload=b""):
@@ -163,6 +176,13 @@ class _Peer:
             body += more
         return head.decode(), body.decode(errors="replace")
 
+    def bare(self):
+        """The TCP connection, without the TLS over it, for an end without manners."""
+        tls, self.tls = self.tls, None
+        connection = socket.socket(fileno=tls.detach())
+        connection.setblocking(True)
+        return connection
+
     def close(self):
         if self.tls is not None:
             with contextlib.suppress(OSError):
@@ -180,6 +200,15 @@ def value_of(head, name):
     return values[0] if values else None
 
 
+def speak_only(context, version):
+    """One version of TLS, also one that the library's own policy would not speak any more."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = version
+    if version < ssl.TLSVersion.TLSv1_2:
+        context.set_ciphers("ALL:@SECLEVEL=0")
+
+
 class RawClient(_Peer):
     """A client of culvertd. `issued` is anything with .certificate and .key, or None."""
 
@@ -191,7 +220,7 @@ class RawClient(_Peer):
         if issued is not None:
             context.load_cert_chain(issued.certificate, issued.key)
         if version is not None:
-            context.minimum_version = context.maximum_version = version
+            speak_only(context, version)
         if ciphers is not None:
             context.set_ciphers(ciphers)  # of TLS 1.2
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -249,9 +278,14 @@ class FakeServer:
     logs everybody in and answers DPD."""
 
     def __init__(self, host, issued, address="198.51.100.1", port=443, serve=None, client_ca=None,
-                 parameters=()):
+                 parameters=(), login=None, attach=None, version=None):
+        """`login` and `attach`: what is sent, byte for byte, in answer to POST and to CONNECT;
+        `version`: the only one of TLS that is spoken."""
+        self.login, self.attach = login, attach
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(issued.certificate, issued.key)
+        if version is not None:
+            speak_only(self.context, version)
         if client_ca is not None:
             self.context.verify_mode = ssl.CERT_OPTIONAL
             self.context.load_verify_locations(client_ca)
@@ -263,6 +297,7 @@ class FakeServer:
         self.requests, self.frames, self.failures = [], [], []
         self.handshake_errors = []
         self.connections = []
+        self._outbox = collections.deque()
         self.listener = host.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind((address, port))
@@ -305,22 +340,27 @@ class FakeServer:
             head, body = connection.receive_head()
             self.requests.append((head, body))
             if head.startswith("CONNECT "):
-                lines = ["HTTP/1.1 200 CONNECTED", *self.parameters]
-                connection.send_raw(("\r\n".join(lines) + "\r\n\r\n").encode())
+                connection.send_raw(self.attach or self.attached())
                 return head
-            answer = ('<?xml version="1.0" encoding="UTF-8"?>\n<config-auth client="vpn" '
-                      'type="complete"><auth id="success"><title>x</title></auth></config-auth>')
-            connection.send_raw(
-                ("HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\n"
-                 f"Content-Length: {len(answer)}\r\nX-Transcend-Version: 1\r\n"
-                 f"Set-Cookie: webvpn={self.cookie}; Secure; HttpOnly\r\n\r\n{answer}").encode())
+            connection.send_raw(self.login or self.logged_in())
+
+    def attached(self, status="200 CONNECTED", *more):
+        """The answer to CONNECT, with `more` header lines."""
+        lines = [f"HTTP/1.1 {status}", *self.parameters, *more]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+    def logged_in(self):
+        return http(LOGIN_DONE, f"Set-Cookie: webvpn={self.cookie}; Secure; HttpOnly")
 
     cookie = "c0ffee" * 10
 
     def frames_until_end(self, connection):
-        """Answers DPD and remembers every other frame; each record must hold exactly one."""
+        """Answers DPD and remembers every frame; each record must hold exactly one. Sends what
+        say() wants said."""
         while not self._closing:
-            record = connection.receive_record(0.2)
+            while self._outbox:
+                connection.send_raw(self._outbox.popleft())
+            record = connection.receive_record(0.05)
             if record == b"":
                 return
             if record is None:
@@ -329,6 +369,15 @@ class FakeServer:
             self.frames.append((kind, payload))
             if kind == DPD_REQUEST:
                 connection.send_frame(DPD_RESPONSE, payload)
+
+    def say(self, *records):
+        """Sends them in the tunnel, one by one, from the thread that has the connection."""
+        self._outbox.extend(records)
+
+    def ask(self, text, limit=10):
+        """A question for a sign of life, which must come back as it was."""
+        self.say(frame(DPD_REQUEST, text))
+        wait_until(lambda: (DPD_RESPONSE, text) in self.frames, f"the answer to {text[:40]}", limit)
 
     def behave(self, connection):
         self.log_in(connection)

@@ -1,5 +1,6 @@
 """Hosts: a network namespace each, with folders and an environment of their own, so that many
 servers and clients run side by side on one machine and none of them touches the machine itself."""
+import contextlib
 import ctypes
 import fcntl
 import itertools
@@ -7,9 +8,11 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import socket
 import struct
 import subprocess
+import tempfile
 
 from harness.process import Process
 
@@ -194,9 +197,9 @@ class Wire:
 
     SERVER4, SERVER6 = "198.51.100.1", "2001:db8:ffff::1"
 
-    def __init__(self, world):
+    def __init__(self, world, server="server"):
         self.world = world
-        self.server = Host(world, "server")
+        self.server = Host(world, server)
         self.server.add_address("lo", self.SERVER4 + "/32", self.SERVER6 + "/128")
         self.clients = []
 
@@ -244,6 +247,24 @@ class Wire:
 class World:
     """All that one test has started; close() leaves nothing behind."""
 
+    @classmethod
+    @contextlib.contextmanager
+    def temporary(cls, bin_dir):
+        """With a folder of its own; what the sanitizers say fails the test, or those that share it.
+        CULVERT_KEEP in the environment keeps the folder."""
+        # Not pytest's tmp_path: the path of a unix socket has 107 characters, and the server's own
+        # user must get there.
+        directory = tempfile.mkdtemp(prefix="cvt-", dir="/tmp")
+        os.chmod(directory, 0o755)
+        world = cls(directory, bin_dir)
+        try:
+            yield world
+        finally:
+            reports = world.close()
+            if not os.environ.get("CULVERT_KEEP"):
+                shutil.rmtree(directory, ignore_errors=True)
+            assert not reports, "a sanitizer complained:\n" + "\n".join(reports)
+
     def __init__(self, directory, bin_dir):
         self.dir = pathlib.Path(directory)
         self.bin = pathlib.Path(bin_dir)
@@ -266,8 +287,9 @@ class World:
     def note(self, text):
         self._notes.append(text)
 
-    def wire(self):
-        wire = Wire(self)
+    def wire(self, server="server"):
+        """`server`: what its host is called, where a world has several topologies."""
+        wire = Wire(self, server)
         self.hosts.append(wire.server)
         return wire
 
