@@ -1,11 +1,12 @@
-// A journal that somebody else has left: whatever it holds, what is pending is valid, and what is
-// written afterwards is there at the next start.
+// What an earlier process has left in the undo journal: whatever it is, nothing but valid requests
+// comes out of it, and memory and file agree through everything that is done with it.
+#include <fcntl.h>
+#include <stdlib.h>
 #include <unistd.h>
 
-#include <cstdlib>
+#include <filesystem>
 #include <string>
 
-#include "common/base/file.h"
 #include "common/net/undo_journal.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -14,37 +15,87 @@ using fuzz::require;
 
 namespace {
 
-const std::string& journal_path() {
-  static const std::string path = [] {
-    // In memory where that is to be had: the journal syncs each line.
-    std::string pattern =
-        ::access("/dev/shm", W_OK) == 0 ? "/dev/shm/culvert-XXXXXX" : "/tmp/culvert-XXXXXX";
-    require(::mkdtemp(pattern.data()) != nullptr, "there is a folder");
-    return pattern + "/undo";
-  }();
-  return path;
+// In memory where there is such a place: the journal is synced for each change.
+class Folder {
+ public:
+  Folder() : path_(std::filesystem::is_directory("/dev/shm") ? "/dev/shm/" : "/tmp/") {
+    path_ += "culvert-fuzz-XXXXXX";
+    require(::mkdtemp(path_.data()) != nullptr, "a temporary folder can be made");
+  }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  ~Folder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+
+  [[nodiscard]] std::string file() const { return path_ + "/journal"; }
+
+ private:
+  std::string path_;
+};
+
+void write_file(const std::string& path, std::string_view text) {
+  const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  require(fd.valid() &&
+              ::write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()),
+          "the journal can be written");
+}
+
+net::UndoJournal reopen(const std::string& path) {
+  auto journal = net::UndoJournal::open(path);
+  require(journal.has_value(), "what was opened can be opened again");
+  return std::move(*journal);
+}
+
+using Requests = std::vector<net::SystemRequest>;
+
+// One change is written down, every second one is undone. Returns what is left then.
+Requests work_with(net::UndoJournal journal) {
+  const Requests before = journal.pending();
+  for (const auto& request : before)
+    require(net::validate(request).has_value(), "what is to be undone is valid");
+  net::SystemRequest extra = net::DelAddress{"tun0", Prefix::host(IpAddress::v4(0x0a000001))};
+  if (!before.empty()) extra = before.front();
+  if (!journal.record(extra)) {
+    require(journal.pending() == before, "what could not be written down is not pending");
+    return before;
+  }
+  require(journal.pending().size() == before.size() + 1 && journal.contains(extra),
+          "a change is pending then");
+  bool succeeds = false;
+  (void)journal.undo_all([&](const net::SystemRequest&) -> Status {
+    succeeds = !succeeds;
+    if (succeeds) return {};
+    return fail(ErrorCode::kFailure, "not this one");
+  });
+  require(journal.pending().size() == (before.size() + 1) / 2, "what failed stays pending");
+  return journal.pending();
 }
 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const std::string& path = journal_path();
-  require(replace_file(path, as_text(fuzz::input(data, size))).has_value(), "the file is there");
-  const net::SystemRequest change = net::ClearResolver{net::ResolverKind::kResolvconf, "culvert0"};
-  size_t before = 0;
+  static const Folder folder;
+  const std::string path = folder.file();
+  write_file(path, as_text(fuzz::input(data, size)));
+  Requests pending;
   {
     auto journal = net::UndoJournal::open(path);
     if (!journal) {
-      require(!journal.error().hint.empty(), "what is no journal stays, and somebody is told");
+      require(journal.error().code == ErrorCode::kFailure && !journal.error().hint.empty(),
+              "what is no journal stays, and somebody is told");
       return 0;
     }
-    for (const net::SystemRequest& pending : journal->pending())
-      require(net::validate(pending).has_value(), "what is pending is valid");
-    before = journal->pending().size();
-    require(journal->record(change).has_value(), "and be written");
+    pending = journal->pending();
   }
-  auto journal = net::UndoJournal::open(path);
-  require(journal && journal->pending().size() == before + 1, "nothing is lost");
-  require(journal->pending().front() == change, "the newest comes first");
+  require(reopen(path).pending() == pending, "reading changes nothing");
+  const Requests left = work_with(reopen(path));
+  {
+    net::UndoJournal journal = reopen(path);
+    require(journal.pending() == left, "the file says the same as memory");
+    journal.settle();
+  }
+  require(reopen(path).empty(), "a settled journal is empty");
   return 0;
 }
