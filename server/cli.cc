@@ -188,7 +188,12 @@ void add_authority(CLI::App& pki, const Shared& options, Run& chosen) {
       ->allow_extra_args(false)
       ->type_name("HOST");
   issue.add_option("--group", issuing.group, "Organizational unit")->type_name("G");
-  add_days(issue, issuing.days, kUserDays);
+  issue
+      .add_option("--days", issuing.days,
+                  "Validity of the certificate (default " + std::to_string(kUserDays) +
+                      ", of a server's " + std::to_string(kServerDays) + ")")
+      ->check(CLI::Range(1, static_cast<int>(kCaDays)))
+      ->type_name("N");
   issue.add_option("--out", issuing.out, "Folder for NAME.crt and NAME.key")
       ->required()
       ->type_name("DIR");

@@ -90,7 +90,11 @@ Status pki_init_command(const PkiInitOptions& options, std::ostream& out) {
 }
 
 Status pki_issue_command(const PkiIssueOptions& options, std::ostream& out) {
-  if (auto status = check_user_name(options.name); !status) return status;
+  // Also a folder's name; a server may have an address for its name.
+  const bool address = options.server && IpAddress::parse(options.name);
+  if (!address) {
+    if (auto status = check_user_name(options.name, "name"); !status) return status;
+  }
   if (!options.group.empty()) {
     if (auto status = check_user_name(options.group, "group"); !status) return status;
   }

@@ -264,6 +264,18 @@ Result<std::vector<IssuedCertificate>> PkiStore::certificates(std::string_view u
   return out;
 }
 
+Result<std::vector<IssuedCertificate>> PkiStore::client_certificates(std::string_view user,
+                                                                     WallTime now) const {
+  auto all = certificates(user, now);
+  if (!all) return all;
+  std::erase_if(*all, [](const IssuedCertificate& record) {
+    const auto& purposes = record.info.purposes;
+    return !record.info.any_purpose &&
+           std::find(purposes.begin(), purposes.end(), tls::Purpose::kClientAuth) == purposes.end();
+  });
+  return all;
+}
+
 Result<UserCredentials> PkiStore::issue(const IssueOrder& order, WallTime now) const {
   const std::string& user = order.name;
   const WallTime not_after = now + days(order.days);
@@ -321,7 +333,7 @@ void PkiStore::discard(const IssuedCertificate& record) const {
 }
 
 Result<std::vector<IssuedCertificate>> PkiStore::revoke(std::string_view user, WallTime now) {
-  auto all = certificates(user, now);
+  auto all = client_certificates(user, now);
   if (!all) return all.error();
   return revoke(std::move(*all), now);
 }
@@ -366,7 +378,7 @@ Status PkiStore::write_crl(const tls::CrlInfo& crl, WallTime now) const {
 }
 
 Result<UserCredentials> PkiStore::credentials(std::string_view user, WallTime now) const {
-  auto all = certificates(user, now);
+  auto all = client_certificates(user, now);
   if (!all) return all.error();
   const auto newest = std::find_if(all->rbegin(), all->rend(), [](const IssuedCertificate& record) {
     return record.state == CertificateState::kValid;

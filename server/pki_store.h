@@ -98,14 +98,18 @@ class PkiStore {
   [[nodiscard]] Result<std::vector<IssuedCertificate>> certificates(std::string_view user,
                                                                     WallTime now) const;
 
+  // The same without those that are for servers alone.
+  [[nodiscard]] Result<std::vector<IssuedCertificate>> client_certificates(std::string_view user,
+                                                                           WallTime now) const;
+
   // A new key and certificate, kept in issued/. REQUIRES: is_user_name(order.name), days > 0.
   [[nodiscard]] Result<UserCredentials> issue(const IssueOrder& order, WallTime now) const;
   // Takes back what issue() wrote, for a command that fails later on. Ignores errors.
   void discard(const IssuedCertificate& record) const;
 
-  // Puts every certificate of the user that is valid at `now` on the revocation list, which is
-  // replaced atomically and keeps its owner and mode. Gives what was put on it; nothing to revoke
-  // is a success and leaves the list alone.
+  // Puts every client certificate of the user that is valid at `now` on the revocation list, which
+  // is replaced atomically and keeps its owner and mode. Gives what was put on it; nothing to
+  // revoke is a success and leaves the list alone.
   [[nodiscard]] Result<std::vector<IssuedCertificate>> revoke(std::string_view user, WallTime now);
   // The same for the certificates given; those that are not valid are left out.
   [[nodiscard]] Result<std::vector<IssuedCertificate>> revoke(

@@ -63,7 +63,7 @@ Result<User> user_from(const UserAddOptions& options) {
 
 // Somebody whose certificate still opens the door needs no second one.
 Status check_has_no_certificate(const PkiStore& store, const std::string& name, WallTime now) {
-  const auto issued = store.certificates(name, now);
+  const auto issued = store.client_certificates(name, now);
   if (!issued) return issued.error();
   const bool valid = std::any_of(
       issued->begin(), issued->end(),
@@ -163,7 +163,7 @@ Result<std::map<std::string, Listed>> collect(const ServerConfig& config, WallTi
     return store.error().code == ErrorCode::kUsage ? Result<std::map<std::string, Listed>>(all)
                                                    : store.error();
   }
-  auto issued = store->certificates({}, now);
+  auto issued = store->client_certificates({}, now);
   if (!issued) return issued.error();
   for (IssuedCertificate& record : *issued) {
     auto& newest = all[record.user].newest;
@@ -297,7 +297,7 @@ Status user_revoke_command(const UserRevokeOptions& options, std::ostream& out) 
   const WallTime now = wall_now();
   const auto users = read_users(config->users_dir());
   if (!users) return users.error();
-  const auto issued = store->certificates(options.name, now);
+  const auto issued = store->client_certificates(options.name, now);
   if (!issued) return issued.error();
   if (issued->empty()) return no_such_user(options.name, *users);
 

@@ -121,7 +121,7 @@ Status user_renew_command(const UserRenewOptions& options, std::ostream& out) {
   const WallTime now = wall_now();
   const auto users = read_users(config->users_dir());
   if (!users) return users.error();
-  const auto before = store->certificates(options.name, now);
+  const auto before = store->client_certificates(options.name, now);
   if (!before) return before.error();
   const auto user = users->find(options.name);
   if (before->empty() && user == users->end()) return no_such_user(options.name, *users);
@@ -166,7 +166,7 @@ Status user_show_command(const UserShowOptions& options, std::ostream& out) {
   std::vector<IssuedCertificate> issued;
   // A server with certificates from elsewhere has users all the same.
   if (const auto store = PkiStore::open(config->dir)) {
-    auto all = store->certificates(options.name, wall_now());
+    auto all = store->client_certificates(options.name, wall_now());
     if (!all) return all.error();
     issued = std::move(*all);
   } else if (store.error().code != ErrorCode::kUsage) {

@@ -138,3 +138,17 @@ def test_an_authority_that_is_not_there(server):
         done = server.host.run(server.program, "pki", *command, "--dir", server.host.dir / "nothing",
                                check=False)
         assert done.returncode == 2 and "ca.crt" in done.stderr, done.stderr
+
+
+def test_a_servers_certificate_is_no_users(server):
+    server.add_user("alice")
+    out = server.host.dir / "out"
+    for name in ("alice", "2001:db8::1"):
+        server.run("pki", "issue", name, "--server", "--out", out)
+    assert len(shown(server, "alice")["certificates"]) == 1
+    users = json.loads(server.run("user", "list", "--json").stdout)["users"]
+    assert [u["user"] for u in users] == ["alice"]
+    server.run("user", "renew", "alice", "--revoke-old", "--profile", server.host.dir / "b.toml")
+    server.revoke("alice")
+    revoked = json.loads(server.run("pki", "crl", "--json").stdout)["revoked"]
+    assert len(revoked) == 2, "her two, and not the server's"
