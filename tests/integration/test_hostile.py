@@ -99,7 +99,7 @@ LOGINS = {
     "password_form": (http(auth(
         '<auth id="main"><message>Who?</message><form method="post" action="/auth">'
         '<input type="password" name="password" label="Passcode:"/></form></auth>')), 4,
-        r"more than the certificate \(Passcode:\): Who\?"),
+        r"more than the certificate \(Passcode\): Who\?"),
     "form_by_get": (http(auth('<auth id="main"><form method="get"><input type="text" name="a"/>'
                               '</form></auth>')), 1, "another method than POST"),
     "a_thousand_fields": (http(auth(
