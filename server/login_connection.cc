@@ -70,6 +70,9 @@ void LoginConnection::on_deadline() {
     host_.on_refused(remote_,
                      {.reason = "handshake_timeout", .text = "the TLS handshake took too long"},
                      std::nullopt);
+  } else if (phase_ == Phase::kHttp && !cookie_) {
+    host_.on_refused(remote_, {.reason = "login_timeout", .text = "the login took too long"},
+                     peer_->certificate);
   }
   close();
 }

@@ -407,6 +407,23 @@ TEST_F(LoginTest, SilentConnectionIsClosedAndCounted) {
   EXPECT_EQ(gate_.refusals[0], "handshake_timeout");
 }
 
+// Each byte is welcome, and the whole has to be there in time.
+TEST_F(LoginTest, HeadThatNeverEndsIsCutOffAndCounted) {
+  LoginOptions options;
+  options.connection.login = 300ms;
+  start(options);
+  Client c = client(&pki_.alice);
+  ASSERT_TRUE(c.shake_hands());
+  pollfd watched{.fd = c.fd(), .events = POLLIN, .revents = 0};
+  const auto deadline = std::chrono::steady_clock::now() + 10s;
+  c.send("POST / HTTP/1.1\r\nX: ");
+  while (::poll(&watched, 1, 10) == 0 && std::chrono::steady_clock::now() < deadline)
+    c.send("x");
+  EXPECT_LT(std::chrono::steady_clock::now(), deadline);
+  EXPECT_TRUE(gate_.wait([&] { return !gate_.refusals.empty(); }));
+  EXPECT_EQ(gate_.refusals[0], "login_timeout");
+}
+
 TEST_F(LoginTest, FloodOfHalfOpenLoginsDoesNotLockAClientOut) {
   LoginOptions options;
   options.limits = {.total = 8, .per_source = 100};
