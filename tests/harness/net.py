@@ -334,9 +334,14 @@ def end_pids(pids):
     from harness.wait import wait_until
     import signal
 
+    def runs(pid):
+        try:
+            return " Z " not in pathlib.Path(f"/proc/{pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+
     def alive():
-        return [p for p in pids if os.path.exists(f"/proc/{p}")
-                and " Z " not in pathlib.Path(f"/proc/{p}/stat").read_text()]
+        return [pid for pid in pids if runs(pid)]
 
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in alive():

@@ -1,11 +1,10 @@
 """Whatever comes in, from the network, the system or a file: one clear message (what, where, what
 to do), the right exit code, and the others are served as before.
 
-Bad certificates: test_server_refuses.py, test_client_refuses.py, test_identity.py. Cookies that are
-forged, another's or replayed after the end, spoofed and malformed packets: test_wire.py. No
-privilege, a TCP port in use: test_commands.py. Files:
-test_bad_configuration.py. What a peer says in HTTP and in frames: test_hostile.py,
-test_hostile_client.py.
+Bad certificates: test_server_refuses.py, test_client_refuses.py. Cookies that are forged, another's
+or replayed after the end, spoofed and malformed packets: test_wire.py. No privilege, a TCP port in
+use: test_commands.py. Files: test_bad_configuration.py. What a peer says in HTTP and in frames:
+test_hostile.py, test_hostile_client.py.
 """
 import re
 import socket
