@@ -31,6 +31,7 @@ Findings check_all(const Result<ServerConfig>& config, const Place& place) {
   const bool running = is_running(place);
   append(all, check_certificates(*config, wall_now()));
   append(all, check_account(*config));
+  append(all, check_identity(*config));
   append(all, check_users(*config));
   append(all, check_networks(*config, local_networks(config->tun_device)));
   append(all, check_kernel(*config));

@@ -32,6 +32,9 @@ using Findings = std::vector<Finding>;
 // users/: every file, addresses and networks against each other and the pools.
 [[nodiscard]] Findings check_users(const ServerConfig& config);
 
+// [identity]: where names come from, and users/ entries that no certificate can lead to.
+[[nodiscard]] Findings check_identity(const ServerConfig& config);
+
 // A network that an interface of this machine is in.
 struct LocalNetwork {
   std::string device;

@@ -7,6 +7,8 @@
 #include "common/base/text.h"
 #include "common/config/toml_file.h"
 #include "common/net/tun_device.h"
+#include "common/tls/certificate.h"
+#include "server/identity.h"
 #include "server/users.h"
 
 namespace culvert::server {
@@ -110,15 +112,24 @@ void read_session(TomlReader& reader, SessionSettings& session) {
   if (limit) session.max_per_user = static_cast<uint32_t>(*limit);
 }
 
-// "dn:NAME"; nothing if it is something else.
+// "dn:NAME" with a name that certificates can be searched for; nothing if it is something else. A
+// name that no certificate ever has would shut everybody out.
 std::optional<std::string> attribute_of(std::string_view text) {
   constexpr std::string_view kPrefix = "dn:";
   if (!text.starts_with(kPrefix)) return std::nullopt;
   const std::string_view name = text.substr(kPrefix.size());
-  const bool good = !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+  const auto known = tls::attribute_names();
+  const bool good = std::any_of(known.begin(), known.end(), [&](std::string_view attribute) {
+    return is_same_attribute(attribute, name);
   });
   return good ? std::optional(std::string(name)) : std::nullopt;
+}
+
+std::string attributes_hint() {
+  std::string hint = "ATTRIBUTE is one of ";
+  for (const std::string_view name : tls::attribute_names())
+    hint += (hint.back() == ' ' ? "" : ", ") + std::string(name);
+  return hint;
 }
 
 void read_identity(TomlReader& reader, IdentityRules& identity) {
@@ -133,7 +144,7 @@ void read_identity(TomlReader& reader, IdentityRules& identity) {
       identity.attribute = *attribute;
     } else {
       reader.problem("identity.user", "must be \"cn\", \"email\", \"upn\" or \"dn:ATTRIBUTE\"",
-                     "for example \"dn:UID\"");
+                     attributes_hint());
     }
   }
   identity.strip_domain = reader.boolean("identity.strip_domain").value_or(identity.strip_domain);
@@ -144,7 +155,8 @@ void read_identity(TomlReader& reader, IdentityRules& identity) {
                    *group == "ou" ? std::optional<std::string>("OU") : attribute_of(*group)) {
       identity.group_attribute = *attribute;
     } else {
-      reader.problem("identity.group", "must be \"ou\", \"none\" or \"dn:ATTRIBUTE\"");
+      reader.problem("identity.group", "must be \"ou\", \"none\" or \"dn:ATTRIBUTE\"",
+                     attributes_hint());
     }
   }
 }

@@ -11,18 +11,17 @@ namespace {
 
 using Source = IdentityRules::Source;
 
-bool same_word(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
-    return std::tolower(x) == std::tolower(y);
-  });
-}
-
 // The first one.
 std::string attribute_in(const tls::CertificateInfo& certificate, std::string_view attribute) {
   for (const auto& [name, value] : certificate.attributes) {
-    if (same_word(name, attribute)) return value;
+    if (is_same_attribute(name, attribute)) return value;
   }
   return {};
+}
+
+std::string what_is_called(const std::string& attribute) {
+  if (is_same_attribute(attribute, "CN")) return "common name";
+  return is_same_attribute(attribute, "OU") ? "organizational unit" : attribute;
 }
 
 std::string what_is_looked_for(const IdentityRules& rules) {
@@ -34,10 +33,23 @@ std::string what_is_looked_for(const IdentityRules& rules) {
     case Source::kAttribute:
       break;
   }
-  return same_word(rules.attribute, "CN") ? "common name" : rules.attribute;
+  return what_is_called(rules.attribute);
 }
 
 }  // namespace
+
+bool is_same_attribute(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
+    return std::tolower(x) == std::tolower(y);
+  });
+}
+
+std::string describe(const IdentityRules& rules) {
+  const std::string group = rules.group_attribute.empty() ? "none from the certificate"
+                                                          : what_is_called(rules.group_attribute);
+  return "users by " + what_is_looked_for(rules) +
+         (rules.strip_domain ? " without its domain" : "") + ", groups: " + group;
+}
 
 std::string name_in(const tls::CertificateInfo& certificate, const IdentityRules& rules) {
   const auto first = [](const std::vector<std::string>& names) {
@@ -57,6 +69,12 @@ std::string name_in(const tls::CertificateInfo& certificate, const IdentityRules
   }
   if (rules.strip_domain) name.resize(std::min(name.find('@'), name.size()));
   return name;
+}
+
+std::string name_in_own(const std::string& name, const IdentityRules& rules) {
+  tls::CertificateInfo certificate;
+  certificate.attributes = {{"CN", name}};
+  return name_in(certificate, rules);
 }
 
 Answer<User> identify(const tls::CertificateInfo& certificate, const IdentityRules& rules,

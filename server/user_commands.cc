@@ -249,6 +249,7 @@ Status user_add_command(const UserAddOptions& options, std::ostream& out) {
   auto store = PkiStore::open(config->dir);
   if (!store) return store.error();
   if (auto status = check_store_is_used(*config, *store); !status) return status;
+  if (auto status = check_name_is_found(*config, wanted->name); !status) return status;
   if (auto status = store->lock(); !status) return status;
 
   const WallTime now = wall_now();

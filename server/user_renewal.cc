@@ -113,6 +113,7 @@ Status user_renew_command(const UserRenewOptions& options, std::ostream& out) {
   auto store = PkiStore::open(config->dir);
   if (!store) return store.error();
   if (auto status = check_store_is_used(*config, *store); !status) return status;
+  if (auto status = check_name_is_found(*config, options.name); !status) return status;
   if (options.revoke_old) {
     if (auto status = check_crl_is_used(*config, *store); !status) return status;
   }

@@ -6,6 +6,7 @@
 
 #include "common/base/file.h"
 #include "common/base/text.h"
+#include "server/identity.h"
 
 namespace culvert::server {
 
@@ -37,6 +38,19 @@ Status check_store_is_used(const ServerConfig& config, const PkiStore& store) {
   if (ours) return {};
   return fail(ErrorCode::kUsage, "the server does not trust the CA in " + store.dir(),
               config.tls.client_ca, "tls.client_ca names other certificates");
+}
+
+Status check_name_is_found(const ServerConfig& config, const std::string& name) {
+  const std::string found = name_in_own(name, config.identity);
+  if (found == name) return {};
+  if (!found.empty()) {
+    return fail(ErrorCode::kUsage, "the server would call this user " + found, name,
+                "identity.strip_domain is set in " + config.file + ": use the name " + found);
+  }
+  return fail(ErrorCode::kUsage,
+              "certificates made here have a common name only, and the server does not look at it",
+              config.file,
+              "identity.user = \"cn\" takes it; or have the certificate issued elsewhere");
 }
 
 Error no_such_user(const std::string& name, const std::map<std::string, User, std::less<>>& users) {

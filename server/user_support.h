@@ -25,6 +25,9 @@ namespace culvert::server {
 
 // kUsage unless the server trusts the store's CA.
 [[nodiscard]] Status check_store_is_used(const ServerConfig& config, const PkiStore& store);
+// kUsage if the server would not call the holder of a certificate of ours by its common name: he
+// would be shut out, or be somebody else.
+[[nodiscard]] Status check_name_is_found(const ServerConfig& config, const std::string& name);
 // kUsage unless the list that the server reads is the one that the store writes: a revocation would
 // change nothing.
 [[nodiscard]] Status check_crl_is_used(const ServerConfig& config, const PkiStore& store);

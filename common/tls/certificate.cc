@@ -176,6 +176,29 @@ std::string display_name(const mbedtls_x509_name& name) {
   return text.empty() ? "(no name)" : text;
 }
 
+std::span<const std::string_view> attribute_names() {
+  // mbedTLS's oid.c, without those whose values are no texts (postalAddress, uniqueIdentifier).
+  static constexpr std::string_view kNames[] = {"CN",
+                                                "C",
+                                                "L",
+                                                "ST",
+                                                "O",
+                                                "OU",
+                                                "emailAddress",
+                                                "serialNumber",
+                                                "SN",
+                                                "GN",
+                                                "initials",
+                                                "title",
+                                                "uid",
+                                                "DC",
+                                                "pseudonym",
+                                                "postalCode",
+                                                "generationQualifier",
+                                                "dnQualifier"};
+  return kNames;
+}
+
 CertificateInfo info_of(const mbedtls_x509_crt& certificate) {
   CertificateInfo info;
   info.subject = display_name(certificate.subject);

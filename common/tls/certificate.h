@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -50,6 +51,9 @@ struct CertificateInfo {
   bool any_purpose = true;        // no extended key usage extension: good for everything
   std::vector<Purpose> purposes;  // what the extension lists
 };
+
+// The short names that CertificateInfo::attributes can have; the library knows no others.
+[[nodiscard]] std::span<const std::string_view> attribute_names();
 
 // One line for a person: subject, issuer, names, dates.
 [[nodiscard]] std::string describe(const CertificateInfo& info);

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from harness import certs, cstp
-from harness.culvert import Client
+from harness.culvert import Client, toml_text
 
 NAME = "vpn.example.com"
 
@@ -93,6 +93,92 @@ def test_refuses_a_revoked_server_when_the_profile_has_a_crl(wire, client_host, 
     server = cstp.FakeServer(wire.server, issued)
     assert "revoked" in client.connect(code=5)
     assert not server.requests
+
+
+# What the profile's list is, and what the client must say of it: it was given a list so that it is
+# looked at, and a list that says nothing about this server is no reassurance.
+LISTS = {
+    "out_of_date": (lambda ca, other: ca.crl(start=-20, end=-10), 5, "out of date"),
+    "of_the_future": (lambda ca, other: ca.crl(start=10, end=20), 5, "dated in the future"),
+    "of_another_ca": (lambda ca, other: other.crl(), 2, "Other CA"),
+    "of_another_ca_of_that_name": (lambda ca, other: certs.Ca(ca.folder, "Good CA").crl(), 2,
+                                   "not signed by"),
+    "not_a_list": (lambda ca, other: ca.certificate_pem, 2, "no certificate revocation list"),
+}
+
+
+@pytest.mark.parametrize("case", LISTS)
+def test_a_list_that_says_nothing_about_the_server_is_refused(world, wire, client_host, ca, case):
+    make, code, words = LISTS[case]
+    table = profile(ca, ca.issue("alice"))
+    table["tls"]["crl"] = make(ca, certs.Ca(world.dir, "Other CA"))
+    client = Client(client_host, "alice")
+    server = cstp.FakeServer(wire.server, server_certificate(ca), client_ca=ca.certificate)
+    if code == 2:
+        path = client_host.dir / "spoilt.toml"
+        path.write_text(toml_text(table))
+        path.chmod(0o600)
+        done = client.run("import", path, "--name", "alice", check=False)
+        said = done.stdout + done.stderr
+        assert done.returncode == 2, said
+    else:
+        client.import_text(table)
+        said = client.connect(code=code)
+    assert words in said, said
+    assert not server.requests
+
+
+def test_a_list_that_does_not_name_the_server_lets_it_be(wire, client_host, ca):
+    ca.revoke(server_certificate(ca))
+    table = profile(ca, ca.issue("alice"))
+    table["tls"]["crl"] = ca.crl()
+    client = Client(client_host, "alice")
+    client.import_text(table)
+    cstp.FakeServer(wire.server, server_certificate(ca), client_ca=ca.certificate)
+    client.connect()
+
+
+def test_a_list_on_the_command_line_is_looked_at(wire, client_host, ca):
+    issued, mine = server_certificate(ca, sans=[f"DNS:{NAME}", "IP:198.51.100.1"]), ca.issue("alice")
+    good, revoked = client_host.dir / "good.crl", client_host.dir / "revoked.crl"
+    good.write_text(ca.crl())
+    ca.revoke(issued)
+    revoked.write_text(ca.crl())
+    server = cstp.FakeServer(wire.server, issued, client_ca=ca.certificate)
+    client = Client(client_host, "198.51.100.1")
+
+    def connect(crl):
+        return client.run("connect", "https://198.51.100.1/", "--ca", ca.certificate, "--cert",
+                          mine.certificate, "--key", mine.key, "--crl", crl, check=False)
+    done = connect(revoked)
+    assert done.returncode == 5 and "revoked" in done.stderr, done.stdout + done.stderr
+    assert not server.requests
+    done = connect(good)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_revoked_ca_between_refuses_the_servers_below_it(wire, client_host, ca):
+    """With the CAs in between among the trusted ones, as their lists need it."""
+    between = ca.intermediate("Issuing CA")
+    issued = server_certificate(between)
+    chain = issued.certificate.with_suffix(".chain")
+    chain.write_text(issued.certificate_pem + between.above)
+    table = profile(ca, ca.issue("alice"))
+    table["tls"]["ca"] = ca.certificate_pem + between.certificate_pem
+    table["tls"]["crl"] = ca.crl() + between.crl()
+    client = Client(client_host, "alice")
+    client.import_text(table)
+    server = cstp.FakeServer(wire.server, certs.Issued(chain, issued.key),
+                             client_ca=ca.certificate)
+    client.connect()
+    client.disconnect()
+    before = len(server.requests)
+    ca.revoke(certs.Issued(between.certificate, between.key))
+    table["tls"]["crl"] = ca.crl() + between.crl()
+    client.run("remove", "alice")
+    client.import_text(table)
+    assert "revoked" in client.connect(code=5)
+    assert len(server.requests) == before
 
 
 def test_a_wildcard_for_one_label_is_good(wire, client, ca):

@@ -219,6 +219,23 @@ TEST(UserChecks, EveryFileIsLookedAt) {
   EXPECT_EQ(worst(check_users(config)), Grade::kBad);
 }
 
+TEST(IdentityChecks, UsersThatNoCertificateLeadsToAreNamed) {
+  const TemporaryDir dir;
+  ServerConfig config;
+  config.dir = dir.path();
+  EXPECT_NE(all_of(check_identity(config)).find("users by common name"), std::string::npos);
+  ASSERT_EQ(::mkdir(config.users_dir().c_str(), 0700), 0);
+  ASSERT_TRUE(create_file(config.users_dir() + "/bob.toml", ""));
+  ASSERT_TRUE(create_file(config.users_dir() + "/alice@example.com.toml", ""));
+  EXPECT_EQ(worst(check_identity(config)), Grade::kGood);
+  config.identity.strip_domain = true;
+  const Findings found = check_identity(config);
+  EXPECT_EQ(worst(found), Grade::kWarning);
+  EXPECT_NE(all_of(found).find("alice@example.com.toml is nobody's"), std::string::npos);
+  EXPECT_NE(all_of(found).find("rename it to alice.toml"), std::string::npos);
+  EXPECT_EQ(all_of(found).find("bob"), std::string::npos);
+}
+
 TEST(Readable, FollowsOwnerGroupAndOthersAlongThePath) {
   const TemporaryDir dir;
   const std::string file = dir / "sub/file";

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "common/tls/certificate.h"
+
 namespace culvert::server {
 namespace {
 
@@ -217,11 +219,31 @@ TEST(ServerConfig, BadValuesAreRefusedAtTheirKey) {
       {"key = ", "strength = 192\nkey = ", "tls.strength"},
       {"[listen]", "user = \"a b\"\n[listen]", "user"},
       {"[listen]", "unknown_users = \"maybe\"\n[listen]", "unknown_users"},
+      {"[profile]", "[identity]\nuser = \"mail\"\n[profile]", "identity.user"},
+      {"[profile]", "[identity]\nuser = \"dn:\"\n[profile]", "identity.user"},
+      {"[profile]", "[identity]\nuser = \"dn:UDI\"\n[profile]", "identity.user"},
+      {"[profile]", "[identity]\nuser = \"dn:postalAddress\"\n[profile]", "identity.user"},
+      {"[profile]", "[identity]\ngroup = \"dn:department\"\n[profile]", "identity.group"},
+      {"[profile]", "[identity]\nstrip_domain = \"yes\"\n[profile]", "identity.strip_domain"},
   };
   for (const auto& c : cases) {
     const Error error = refusal(replaced(kMinimal, c.what, c.with));
     EXPECT_EQ(error.code, ErrorCode::kUsage);
     EXPECT_NE(error.where.find(c.key), std::string::npos) << c.with << " gave " << error.message();
+  }
+}
+
+// A name that no certificate ever has would shut everybody out, and nobody would know why.
+TEST(ServerConfig, AttributesThatAreNotKnownAreRefusedWithThoseThatAre) {
+  const Error error =
+      refusal(replaced(kMinimal, "[profile]", "[identity]\nuser = \"dn:UDI\"\n[profile]"));
+  EXPECT_NE(error.hint.find("emailAddress"), std::string::npos) << error.message();
+  EXPECT_NE(error.hint.find("uid"), std::string::npos) << error.message();
+  for (const std::string_view name : tls::attribute_names()) {
+    const auto config = parse(replaced(
+        kMinimal, "[profile]", "[identity]\nuser = \"dn:" + std::string(name) + "\"\n[profile]"));
+    ASSERT_TRUE(config) << config.error().message();
+    EXPECT_EQ(config->identity.attribute, name);
   }
 }
 

@@ -96,5 +96,25 @@ TEST(Identity, CommonNameMustBeAUserName) {
   }
 }
 
+TEST(Identity, CertificatesOfOurOwnAreFoundByTheirCommonNameOnly) {
+  using Source = IdentityRules::Source;
+  EXPECT_EQ(name_in_own("alice", {}), "alice");
+  EXPECT_EQ(name_in_own("alice", {.attribute = "cn"}), "alice");
+  EXPECT_EQ(name_in_own("alice@example.com", {.strip_domain = true}), "alice");
+  EXPECT_EQ(name_in_own("alice", {.attribute = "uid"}), "");
+  EXPECT_EQ(name_in_own("alice", {.source = Source::kEmail}), "");
+  EXPECT_EQ(name_in_own("alice", {.source = Source::kPrincipalName}), "");
+}
+
+TEST(Identity, RulesAreSaidInWords) {
+  using Source = IdentityRules::Source;
+  EXPECT_EQ(describe(IdentityRules{}), "users by common name, groups: organizational unit");
+  EXPECT_EQ(describe(IdentityRules{
+                .source = Source::kEmail, .strip_domain = true, .group_attribute = ""}),
+            "users by e-mail address without its domain, groups: none from the certificate");
+  EXPECT_EQ(describe(IdentityRules{.attribute = "UID", .group_attribute = "O"}),
+            "users by UID, groups: O");
+}
+
 }  // namespace
 }  // namespace culvert::server
