@@ -76,13 +76,22 @@ class Ocserv:
     INSIDE4, INSIDE6 = "10.77.0.1", "fd77::1"
 
     def __init__(self, host, ca, issued, crl=None, extra="", tls="NORMAL:-VERS-ALL:+VERS-TLS1.3",
-                 port=443, rekey=172800):
+                 port=443, rekey=172800, rekey_method="new-tunnel", cookie_timeout=60,
+                 ipv4=True, ipv6=True, idle=None, lifetime=None):
         self.host = host
         self.dir = host.dir / "ocserv"
         self.dir.mkdir(exist_ok=True)
         self.dir.chmod(0o755)
         config = self.dir / "ocserv.conf"
         crl_line = f"crl = {crl}" if crl else ""
+        families = ""
+        if ipv4:
+            families += "ipv4-network = 10.77.0.0/24\nroute = 10.77.0.0/255.255.255.0\n"
+        if ipv6:
+            families += "ipv6-network = fd77::/64\nipv6-subnet-prefix = 128\nroute = fd77::/64\n"
+        limits = "".join(f"{key} = {value}\n" for key, value in (
+            ("idle-timeout", idle), ("mobile-idle-timeout", idle), ("session-timeout", lifetime))
+            if value is not None)
         config.write_text(f"""
 auth = "certificate"
 tcp-port = {port}
@@ -107,19 +116,14 @@ mobile-dpd = 30
 try-mtu-discovery = false
 tls-priorities = "{tls}"
 auth-timeout = 40
-cookie-timeout = 60
+cookie-timeout = {cookie_timeout}
 rekey-time = {rekey}
-rekey-method = new-tunnel
+rekey-method = {rekey_method}
 predictable-ips = true
 default-domain = example.com
 ping-leases = false
 device = octun
-ipv4-network = 10.77.0.0/24
-ipv6-network = fd77::/64
-ipv6-subnet-prefix = 128
-route = 10.77.0.0/255.255.255.0
-route = fd77::/64
-cisco-client-compat = false
+{families}{limits}cisco-client-compat = false
 dtls-legacy = false
 {extra}
 """)

@@ -6,7 +6,6 @@ what runs inside notices a pause at most.
 """
 import os
 import signal
-import threading
 import time
 
 import pytest
@@ -14,97 +13,12 @@ import pytest
 from harness.certs import SERVER, Ca
 from harness.cstp import FakeServer
 from harness.culvert import INSIDE4, NAME, Client, profile_table
+from harness.streams import Cable, Conversation, out_for, wait_for_packets
 from harness.wait import wait_until
 from test_put_back import assert_same
 from test_udp import wait_for_channel, wait_for_session_channel
 
 BACK_WITHIN = 2.0  # seconds, from the network being back to packets passing
-
-
-class Conversation:
-    """A TCP connection through the tunnel on which numbers go out and come back, one after the other."""
-
-    def __init__(self, client_host, server_host, inside, port=5006):
-        self._listener = server_host.socket()
-        self._listener.bind((INSIDE4, port))
-        self._listener.listen()
-        self._out = client_host.socket()
-        self._out.bind((inside, 0))
-        self._out.settimeout(120)
-        self._out.connect((INSIDE4, port))
-        self._in, _ = self._listener.accept()
-        self.turns, self.failure, self._talking = 0, None, True
-        self._threads = [threading.Thread(target=t, daemon=True) for t in (self._talk, self._echo)]
-        for thread in self._threads:
-            thread.start()
-
-    def _talk(self):
-        try:
-            while self._talking:
-                word = b"%08d" % self.turns
-                self._out.sendall(word)
-                back = b""
-                while len(back) < len(word):
-                    back += self._out.recv(len(word) - len(back)) or word[:0] or self._closed()
-                if back != word:
-                    self.failure = f"sent {word}, got {back}"
-                    return
-                self.turns += 1
-                time.sleep(0.02)  # the pace of the talk
-        except OSError as error:
-            self.failure = str(error)
-        finally:
-            self._out.close()
-
-    @staticmethod
-    def _closed():
-        raise OSError("the connection was closed")
-
-    def _echo(self):
-        try:
-            while data := self._in.recv(4096):
-                self._in.sendall(data)
-        except OSError:
-            pass  # the other side says why
-        self._in.close()
-
-    def wait_for_more(self, limit=40):
-        turns = self.turns
-        wait_until(lambda: self.failure or self.turns > turns + 3, "the conversation going on", limit)
-        assert not self.failure, self.failure
-
-    def finish(self):
-        self._talking = False
-        for thread in self._threads:
-            thread.join(20)
-        self._listener.close()
-        assert not self.failure, self.failure
-
-
-class Cable:
-    def __init__(self, server_host, client_host):
-        self.server, self.client = server_host, client_host
-
-    def pull(self):
-        self.server.ip("link", "set", self.client.uplink, "down")
-
-    def plug_in(self):
-        # An interface that goes down loses its IPv6 addresses.
-        self.server.add_address(self.client.uplink, self.client.gateway6 + "/64")
-        self.server.ip("link", "set", self.client.uplink, "up")
-        return time.monotonic()
-
-
-def out_for(seconds):
-    """Lets the time pass that an outage lasts."""
-    end = time.monotonic() + seconds
-    wait_until(lambda: time.monotonic() > end, "the end of the outage", seconds + 5)
-
-
-def wait_for_packets(host, since, limit=20):
-    """Returns how long after `since` the first packet came through."""
-    wait_until(lambda: host.ping(INSIDE4, count=1, check=False, limit=0.2), "packets", limit, 0.02)
-    return time.monotonic() - since
 
 
 def up(server, client_host, channel, **session):

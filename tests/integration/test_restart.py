@@ -11,8 +11,8 @@ import pytest
 
 from harness.cstp import RawClient, value_of
 from harness.culvert import INSIDE4, INSIDE6
+from harness.streams import Conversation
 from harness.wait import wait_until
-from test_reconnect import Conversation
 
 
 def database(server):
