@@ -12,7 +12,7 @@ import pytest
 
 from harness.certs import SERVER, Ca
 from harness.cstp import FakeServer
-from harness.culvert import INSIDE4, NAME, Client, profile_table
+from harness.culvert import NAME, Client, profile_table
 from harness.streams import Cable, Conversation, out_for, wait_for_packets
 from harness.wait import wait_until
 from test_put_back import assert_same
