@@ -4,12 +4,15 @@ wear, the server goes and comes, time runs out, and others are there as well.
     openconnect (client1) ──eth0───to1── culvertd (server)
     10.99.0.x, fd99::x                   10.99.0.1, fd99::1
 """
+import re
+import signal
+import time
+
 import pytest
 
 from harness import peers
 from harness.cstp import RawClient, value_of
 from harness.culvert import INSIDE4, INSIDE6, Server
-from harness.net import end_pids
 from harness.streams import Conversation, Transfer, complaints
 from harness.wait import wait_until
 
@@ -167,7 +170,8 @@ def test_new_keys_by_use(server, client_host, direction):
         transfer = Transfer(client_host, server.host, INSIDE4, streams=2, seconds=60)
     else:
         transfer = Transfer(server.host, client_host, before["ipv4"], streams=2, seconds=60)
-    wait_for_reconnects(oc, 2)
+    # A look at the sessions is one at their keys too; without it there is one every five seconds.
+    wait_until(lambda: server.sessions() and len(oc.script_lines("reconnect")) >= 2, "new keys", 20)
     report = transfer.stop()
     assert not complaints(report), report
     assert server.log().count("the keys are worn") >= 2
@@ -181,8 +185,178 @@ def test_tls_1_2_has_no_limit_of_records(server, client_host):
         "--gnutls-priority", "NORMAL:-VERS-ALL:+VERS-TLS1.2"))
     transfer = Transfer(client_host, server.host, INSIDE4, size=8_000_000)
     assert not complaints(transfer.finish())
-    session = server.session("alice")
-    assert session["tls"] == "TLSv1.2" and session["rx_packets"] > 4000, session
-    # The limit is looked at once a second.
-    client_host.run("ping", "-n", "-c", "3", "-i", "1", INSIDE4)
+    for _ in range(2):  # with each look at what it has carried goes one at its keys
+        session = server.session("alice")
+        assert session["tls"] == "TLSv1.2" and session["rx_packets"] > 4000, session
     assert not oc.script_lines("reconnect") and "the keys are worn" not in server.log()
+
+
+# ---- the end of a session ------------------------------------------------------------------------
+
+def test_a_cookie_has_its_time(server, client_host):
+    """A computer that sleeps for longer than its session waits."""
+    server.configure("session", dpd="1s", cookie_timeout="2s").start()
+    oc = openconnect(server, client_host)
+    oc.process.send(signal.SIGSTOP)
+    server.wait_for_sessions(0)
+    oc.process.send(signal.SIGCONT)
+    assert_ended(oc, 2, "Cookie was rejected by server")
+    assert server.log().count("logged in") == 1
+    assert "the client did not come back in time" in server.log()
+    assert "the session is over" in server.log(), "which its cookie was told"
+
+
+def test_a_cookie_of_somebody_who_left_for_a_while(server, client_host):
+    """As NetworkManager has it: one program logs in, another one has the tunnel."""
+    server.configure("session", cookie_timeout="3s").start()
+    said = begin(server, client_host, arguments=("--authenticate",)).process
+    assert said.wait() == 0, said.output()
+    cookie = re.search("^COOKIE='(.*)'$", said.output(), re.MULTILINE).group(1)
+    first = openconnect(server, client_host, arguments=(f"--cookie={cookie}",))
+    before = server.session("alice")
+    assert first.process.stop(signal.SIGHUP) == 0, "which means: without a goodbye"
+    wait_until(lambda: server.session("alice")["state"] == "detached", "detached")
+    second = openconnect(server, client_host, arguments=(f"--cookie={cookie}",))
+    assert_same_session(server, before)
+    client_host.ping(INSIDE4)
+    second.process.stop(signal.SIGHUP)
+    server.wait_for_sessions(0)
+    assert_ended(begin(server, client_host, arguments=(f"--cookie={cookie}",)), 2,
+                 "Cookie was rejected by server")
+    assert server.log().count("logged in") == 1
+
+
+@CHANNELS
+def test_a_stopped_server_is_found_again(server, client_host, channel):
+    """A stop says no goodbye: clients are to come back. openconnect tries at once, and then every ten
+    seconds."""
+    server.start()
+    oc = openconnect(server, client_host, channel)
+    before = server.session("alice")
+    talk = talk_of(server, client_host)
+    server.stop()
+    server.start()
+    wait_for_reconnects(oc)
+    talk.wait_for_more()
+    talk.finish()
+    assert_same_session(server, before)
+    assert "logged in" not in server.log() and "terminated by server" not in oc.process.output()
+    if channel == "dtls":
+        wait_for_dtls(server)
+    client_host.ping(INSIDE6)
+
+
+@CHANNELS
+def test_whoever_is_thrown_out_stays_out(server, client_host, channel):
+    server.start()
+    oc = openconnect(server, client_host, channel)
+    server.run("disconnect", "alice")
+    assert_ended(oc, 1, "Received server disconnect", "administrator",
+                 "Session terminated by server")
+    server.wait_for_sessions(0)
+    assert server.log().count("tunnel up") == 1 and not oc.script_lines("reconnect")
+    assert oc.script_lines("disconnect"), "which is where its script puts things back"
+
+
+@CHANNELS
+def test_an_idle_openconnect_is_ended(server, client_host, channel):
+    """Neither signs of life nor what its kernel says to its neighbours there is use."""
+    server.configure("session", idle_timeout="3s", dpd="2s", keepalive="1s").start()
+    oc = openconnect(server, client_host, channel)
+    client_host.run("ping", "-n", "-c", "5", "-i", "1", INSIDE4)  # longer than the limit
+    assert not oc.script_lines("reconnect")
+    server.wait_for_sessions(0, 8)
+    assert_ended(oc, 1, "idle for too long", "Session terminated by server")
+
+
+@CHANNELS
+def test_the_longest_life_counts_from_the_login(server, client_host, channel):
+    """Another connection gives no more time."""
+    server.configure("session", max_lifetime="6s").start()
+    oc = begin(server, client_host, channel, ("--verbose",))
+    wait_until(lambda: server.sessions(), "the login")
+    started = time.monotonic()
+    oc.wait_until_up()
+    client_host.run("ping", "-n", "-c", "3", "-i", "1", INSIDE4)
+    oc.reconnect()
+    assert_ended(oc, 1, "lasted as long as it may", "Session terminated by server")
+    assert 4 < time.monotonic() - started < 9
+    left = [int(s) for s in re.findall(r"X-CSTP-Session-Timeout: (\d+)", oc.process.output())]
+    assert len(left) == 2 and 4 <= left[0] <= 6 and left[1] <= left[0] - 2, left
+    assert "Session authentication will expire at" in oc.process.output()
+    assert len(oc.script_lines("reconnect")) == 1
+    server.wait_for_sessions(0)
+
+
+# ---- others --------------------------------------------------------------------------------------
+
+@CHANNELS
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_one_family_inside(wire, client_host, channel, family):
+    server = Server(wire.server).init(**{"ipv4": None} if family == "ipv6" else {"ipv6": None})
+    server.start()
+    oc = openconnect(server, client_host, channel)
+    session = server.session("alice")
+    other = {"ipv4": "ipv6", "ipv6": "ipv4"}[family]
+    assert session[family] and session[other] is None
+    for size in (None, 1200):
+        client_host.ping({"ipv4": INSIDE4, "ipv6": INSIDE6}[family], size=size)
+        wire.server.ping(session[family], size=size)
+    oc.reconnect()
+    assert_same_session(server, session)
+    wire.server.ping(session[family])
+
+
+def test_a_client_that_takes_ipv4_only(wire, client_host, running_server):
+    openconnect(running_server, client_host, arguments=("--disable-ipv6",))
+    session = running_server.session("alice")
+    assert session["ipv4"] and session["ipv6"] is None
+    client_host.ping(INSIDE4)
+    assert not [a for link in client_host.json("addr", "show", "octun0")
+                for a in link["addr_info"] if a["local"].startswith("fd99:")]
+
+
+def forward(host):
+    for switch in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+        host.run("sh", "-c", f"echo 1 >/proc/sys/net/{switch}")
+
+
+@pytest.mark.parametrize("channels", [("tls", "tls"), ("dtls", "dtls"), ("dtls", "tls")],
+                         ids=["tls", "dtls", "both"])
+def test_two_of_them_talk_with_each_other(world, wire, client_host, server, channels):
+    """The server's kernel decides about it, and forwards nothing unless it is told to."""
+    server.start()
+    others_host = world.add_client(wire)
+    openconnect(server, client_host, channels[0], user="alice")
+    openconnect(server, others_host, channels[1], user="bob")
+    alice, bob = server.session("alice"), server.session("bob")
+    for family in ("ipv4", "ipv6"):
+        assert not client_host.ping(bob[family], count=1, check=False, limit=0.5)
+    forward(wire.server)
+    for size in (None, 1200):
+        for family in ("ipv4", "ipv6"):
+            client_host.ping(bob[family], size=size)
+            others_host.ping(alice[family], size=size)
+    talk = Conversation(client_host, others_host, alice["ipv4"], bob["ipv4"])
+    talk.wait_for_more()
+    talk.finish()
+    report = Transfer(client_host, others_host, bob["ipv4"], streams=2, size=4_000_000).finish()
+    assert not complaints(report), report
+
+
+def test_a_third_one_of_the_same_user(world, wire, client_host, server):
+    """The limit is about connections: one that is away makes room."""
+    server.configure("session", max_per_user=2).start()
+    hosts = [client_host, world.add_client(wire), world.add_client(wire)]
+    first, second = (openconnect(server, host) for host in hosts[:2])
+    third = begin(server, hosts[2])
+    assert_ended(third, 1, "alice has 2 connections already")
+    assert len(server.sessions()) == 2
+    for host in hosts[:2]:
+        host.ping(INSIDE4)
+    first.process.stop(signal.SIGHUP)
+    wait_until(lambda: "detached" in [s["state"] for s in server.sessions()], "one being away")
+    openconnect(server, hosts[2])
+    hosts[2].ping(INSIDE4)
+    assert second.process.running and [s["state"] for s in server.sessions()] == ["attached"] * 2
+    assert "displaced by a newer session" in server.log()
