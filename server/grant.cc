@@ -13,6 +13,10 @@ namespace {
 constexpr wire::CulvertFeatures kServedFeatures{
     .superpacket = true, .packed = true, .cid = true, .roam = true, .rekey = true};
 
+// Told of one second, openconnect asks without a pause (its questions come again after half the
+// time, in whole seconds), reads no answer meanwhile and gives the server up.
+constexpr std::chrono::seconds kLeastStockDpd{2};
+
 // The kernel's idea of the path counts, up to Ethernet's: loopback devices have 64 KB, which says
 // nothing about what comes behind.
 tunnel::MtuPlan plan_for(const ConnectRequest& request, bool inner_ipv6, bool dtls,
@@ -75,9 +79,10 @@ wire::TunnelParams params_for(const Session& session, const ConnectRequest& requ
   if (session.ipv4) params.ipv4 = Prefix{*session.ipv4, network.ipv4->length};
   if (session.ipv6) params.ipv6 = Prefix{*session.ipv6, network.ipv6->length};
   params.features = wire::common_to(request.offer.features, kServedFeatures);
+  params.dpd = params.features.any() ? settings.dpd : std::max(settings.dpd, kLeastStockDpd);
   if (udp_port && request.offer.psk != wire::PskPosition::kNone) {
     params.dtls = wire::DtlsParams{
-        .port = *udp_port, .app_id = {}, .dpd = settings.dpd, .keepalive = settings.keepalive};
+        .port = *udp_port, .app_id = {}, .dpd = params.dpd, .keepalive = settings.keepalive};
     tls::random_bytes(params.dtls->app_id);
   }
   params.attach = attach_mode_for(session, request, params);
@@ -90,7 +95,6 @@ wire::TunnelParams params_for(const Session& session, const ConnectRequest& requ
   params.base_mtu = plan.base_mtu;
   params.dns = network.dns;
   params.split_include = networks_for(network.routes, params);
-  params.dpd = settings.dpd;
   params.keepalive = settings.keepalive;
   params.rekey_time = settings.rekey_time;
   params.rekey_method = wire::RekeyMethod::kNewTunnel;

@@ -128,15 +128,16 @@ def test_without_a_certificate_the_reason_is_told_too(client_host, files, runnin
     assert "certificate" in done.stdout + done.stderr
 
 
-def test_an_idle_openconnect_stays_up_by_dpd(server, client_host):
-    """Both sides ask and are answered: nothing else is said, and nobody is given up."""
-    server.configure("session", dpd="2s").start()
-    issued = server.export_for("alice")
-    issued.ca = server.dir / "ca.crt"
-    openconnect(client_host, issued).wait_until_up()
+@pytest.mark.parametrize("dpd", ["2s", "1s"])
+def test_an_idle_openconnect_stays_up_by_dpd(server, client_host, files, dpd):
+    """Both sides ask and are answered: nothing else is said, and nobody is given up. Told of one
+    second, openconnect would ask without a pause and read no answer."""
+    server.configure("session", dpd=dpd).start()
+    oc = openconnect(client_host, files, arguments=()).wait_until_up()
     started = server.session("alice")["connected_since"]
     client_host.run("ping", "-n", "-c", "2", "-i", "7", INSIDE4)  # seven silent seconds between
     assert server.session("alice")["connected_since"] == started
+    assert "dead peer" not in oc.process.output().lower()
 
 
 def test_openconnect_and_culvert_side_by_side(world, wire, client_host, files, running_server):
