@@ -121,6 +121,47 @@ def test_another_outer_address(wire, server, client_host, channel, how):
     wire.server.ping(after["ipv6"])
 
 
+def test_udp_that_stops_passing(server, client_host):
+    """Both sides go on over TLS, and the next connection tries UDP at once."""
+    server.configure("session", dpd="2s").start()
+    oc = openconnect(server, client_host, "dtls")
+    talk = talk_of(server, client_host)
+    connected = server.session("alice")["connected_since"]
+    # Where it arrives: who sends is told nothing.
+    for host, port in ((server.host, "dport"), (client_host, "sport")):
+        host.run("nft", "add table inet wall")
+        host.run("nft", "add chain inet wall i { type filter hook input priority 0; }")
+        host.run("nft", f"add rule inet wall i udp {port} 443 drop")
+    wait_until(lambda: server.session("alice")["channel"] == "tls", "packets going over TLS", 15)
+    talk.wait_for_more()
+    assert server.session("alice")["connected_since"] == connected
+    for host in (server.host, client_host):
+        host.run("nft", "delete table inet wall")
+    oc.reconnect()
+    wait_for_dtls(server)
+    talk.wait_for_more()
+    talk.finish()
+
+
+def test_a_nat_that_gives_udp_another_port(server, client_host):
+    """openconnect has no connection IDs: it notices that nobody answers, and begins anew."""
+    server.configure("session", dpd="2s").start()
+    oc = openconnect(server, client_host, "dtls")
+    before = server.session("alice")
+    handshakes = server.status()["udp"]["handshakes"]
+    talk = talk_of(server, client_host)
+    client_host.run("nft", "add table ip box")
+    client_host.run("nft", "add chain ip box o { type nat hook postrouting priority srcnat; }")
+    client_host.run("nft", "add rule ip box o udp dport 443 masquerade to :61000-61999")
+    wait_until(lambda: server.status()["udp"]["handshakes"] > handshakes, "another handshake", 15)
+    wait_for_dtls(server)
+    talk.wait_for_more()
+    talk.finish()
+    after = server.session("alice")
+    assert after["id"] == before["id"] and after["connected_since"] == before["connected_since"]
+    assert not oc.script_lines("reconnect")
+
+
 # ---- new keys ------------------------------------------------------------------------------------
 
 @CHANNELS
