@@ -318,7 +318,7 @@ def test_the_longest_life_counts_from_the_login(server, client_host, channel):
     wait_until(lambda: server.sessions(), "the login")
     started = time.monotonic()
     oc.wait_until_up()
-    client_host.run("ping", "-n", "-c", "3", "-i", "1", INSIDE4)
+    client_host.run("ping", "-n", "-c", "4", "-i", "1", INSIDE4)
     oc.reconnect()
     assert_ended(oc, 1, "lasted as long as it may", "Session terminated by server")
     assert 4 < time.monotonic() - started < 9
