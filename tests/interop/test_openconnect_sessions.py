@@ -19,22 +19,22 @@ from harness.wait import wait_until
 CHANNELS = pytest.mark.parametrize("channel", ["tls", "dtls"])
 
 
-def openconnect(server, host, channel="tls", arguments=(), user="alice", limit=20, **options):
+def openconnect(server, host, channel="tls", arguments=(), user="alice"):
     """One that is up, on the channel that it should have."""
-    oc = begin(server, host, channel, arguments, user, **options).wait_until_up(limit)
+    oc = begin(server, host, channel, arguments, user).wait_until_up()
     if channel == "dtls":
         wait_for_dtls(server, user)
     return oc
 
 
-def begin(server, host, channel="tls", arguments=(), user="alice", **options):
+def begin(server, host, channel="tls", arguments=(), user="alice"):
     folder = server.host.dir / f"export-{user}"
     if not folder.exists():
         server.export_for(user)
     return peers.Openconnect(
         host, folder / "ca.crt", folder / f"{user}.crt", folder / f"{user}.key",
         url="https://vpn.example.com/",
-        arguments=(*(("--no-dtls",) if channel == "tls" else ()), *arguments), **options)
+        arguments=(*(("--no-dtls",) if channel == "tls" else ()), *arguments))
 
 
 def wait_for_dtls(server, user="alice"):
@@ -64,9 +64,9 @@ def assert_same_session(server, before):
     return after
 
 
-def assert_ended(oc, code, *words, limit=20):
+def assert_ended(oc, code, *words):
     """openconnect has given up by itself, with this exit code, and has said why."""
-    assert oc.process.wait(limit) == code, oc.process.output()
+    assert oc.process.wait() == code, oc.process.output()
     for word in words:
         assert word in oc.process.output(), oc.process.output()
 
