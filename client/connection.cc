@@ -1,7 +1,5 @@
 #include "client/connection.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -9,24 +7,17 @@
 #include "client/login.h"
 #include "common/base/log.h"
 #include "common/base/text.h"
-#include "common/tunnel/key_life.h"
 #include "common/tunnel/path_mtu.h"
 #include "common/wire/cstp.h"
 
 namespace culvert::client {
 namespace {
 
-// The one session there is.
-constexpr SessionId kSession{1};
 // A server that announces no DPD is asked all the same.
 constexpr Duration kDefaultDpd = std::chrono::seconds(30);
 
 // How often somebody looks whether the connection should be renewed.
 constexpr Duration kWatchEvery = std::chrono::seconds(1);
-// How often that is before a connection that the server has left counts as lost.
-constexpr unsigned kPatience = 2;
-// How long a connection may take to show that it has survived a change of the network.
-constexpr Duration kProofTime = std::chrono::seconds(1);
 
 // Worth another address, or another time.
 bool is_transient(const Error& error) {
@@ -393,196 +384,8 @@ void Connection::take_parameters(wire::TunnelParams params) {
   handle(event::Attached{});
 }
 
-// ---- another connection beside the tunnel -------------------------------------------------------
-
-// How the server has taken the session over, as far as we can follow.
-wire::AttachMode Connection::mode_of(const wire::TunnelParams& params) {
-  if (params.attach != wire::AttachMode::kRoam) return params.attach;
-  // The association that stays has to be the one that the server means.
-  tunnel::TunnelSession* const session = tunnel_.find(kSession);
-  const bool same = params.dtls && params_->dtls && session != nullptr &&
-                    session->dtls() != nullptr && params.dtls->app_id == params_->dtls->app_id;
-  return same ? wire::AttachMode::kRoam : wire::AttachMode::kNone;
-}
-
-void Connection::on_renewed(wire::TunnelParams params, Transport::Handover handover) {
-  const wire::AttachMode mode = mode_of(params);
-  renewal_.reset();
-  note_secured(*handover.tls);
-  note_parameters(std::move(params));
-  if (mode == wire::AttachMode::kNone) {
-    path_mtu_.reset();
-    carrier_since_ = wall_now();
-  }
-  rekeys_ += mode == wire::AttachMode::kRekey ? 1 : 0;
-  roams_ += mode == wire::AttachMode::kRoam ? 1 : 0;
-  log::info("tunnel", "the session has moved to another connection",
-            {{"how", mode == wire::AttachMode::kNone ? "anew" : wire::name_of(mode)},
-             {"tls", tls_version_},
-             {"cipher", cipher_}});
-  // Before the connection can be lost again.
-  handle(event::Renewed{});
-  take_connection(std::move(handover), mode);
-  follow_parameters();
-}
-
-void Connection::on_renewal_failed(const Error& error, bool cookie_refused) {
-  log::warning("tunnel", "no other connection could be made", {{"why", error.message()}});
-  handle(event::RenewalFailed{error, cookie_refused});
-}
-
-// The server may have been reloaded since.
-void Connection::follow_parameters() {
-  if (connector_.state() != State::kUp || std::exchange(following_, true)) return;
-  RoutePlan routes = plan_routes(*params_, route_input());
-  DnsPlan dns = parts_.profile.use_dns ? plan_dns(*params_, routes.full) : DnsPlan{};
-  inside_.configure(tunnel_.tun().name(), std::move(routes), std::move(dns),
-                    [this](const Status& status) {
-                      following_ = false;
-                      if (!status) handle(event::Failed{status.error(), true});
-                    });
-}
-
-// Packets pass without a TLS connection, and the server keeps what they pass through.
-bool Connection::can_roam() {
-  tunnel::TunnelSession* const session = tunnel_.find(kSession);
-  return connector_.state() == State::kUp && params_ && params_->features.roam &&
-         session != nullptr && session->choice() &&
-         session->choice()->carrier() == tunnel::Carrier::kDtls && session->dtls()->up();
-}
-
-bool Connection::keys_worn(const tunnel::CstpChannel& channel) {
-  tunnel::KeyLimits limits;
-  limits.age = tunnel::key_life(params_->rekey_time);
-  const bool may_update = !params_->features.rekey && channel.tls().version() == "TLSv1.3";
-  if (may_update) limits.records = tunnel::kRecordsPerKey;
-  return worn(tunnel::use_of(channel.tls(), parts_.loop.now() - keys_since_), limits);
-}
-
-std::optional<IpAddress> Connection::source_now() {
-  const Family family = endpoint_.address.family();
-  UniqueFd& probe = probes_.at(family == Family::kV4 ? 0 : 1);
-  if (!probe.valid()) {
-    auto socket = parts_.sockets.take(MarkedSockets::Kind::kDatagram, family);
-    if (!socket) return std::nullopt;
-    probe = std::move(*socket);
-  }
-  return source_towards(endpoint_, probe);
-}
-
-// The kernel would send from another address by now: the connection will hear no answer any more.
-bool Connection::address_changed() {
-  const auto now = source_now();
-  return now && source_ && *now != *source_;
-}
-
-void Connection::look_after_connection() {
-  tunnel::TunnelSession* const session = tunnel_.find(kSession);
-  if (connector_.state() != State::kUp || session == nullptr) return;
-  const tunnel::CstpChannel* const live = session->channel();
-  if (live == nullptr) {
-    if (connector_.renewing() == wire::AttachMode::kNone)
-      connection_lost("the connection was lost");
-    return;
-  }
-  if (session->draining()) return;
-  if (address_changed()) {
-    return handle(event::Renew{can_roam() ? wire::AttachMode::kRoam : wire::AttachMode::kNone});
-  }
-  // The answer for which the server has moved is lost, or we have given its connection up.
-  if (live->peer_switched() && ++looks_since_switch_ > kPatience) {
-    return connection_lost("the server does not use the connection any more");
-  }
-  if (keys_worn(*live)) {
-    handle(
-        event::Renew{params_->features.rekey ? wire::AttachMode::kRekey : wire::AttachMode::kNone});
-  }
-}
-
-// Without this, DPD would find a dead path within a minute, and TCP, which sends again with growing
-// pauses, might not notice for half a minute that the path is back.
-void Connection::on_network_change(NetworkWatch::Why why) {
-  log::info("tunnel", name_of(why), {{"state", name_of(connector_.state())}});
-  handle(event::NetworkChanged{});
-  tunnel::TunnelSession* const session = tunnel_.find(kSession);
-  if (connector_.state() != State::kUp || session == nullptr) return;
-  session->path_changed();
-  asked_at_ = parts_.loop.now();
-  proof_timer_.start(kProofTime, [this] { judge_silence(); });
-  look_after_connection();
-}
-
-void Connection::judge_silence() {
-  const tunnel::CstpChannel* const live = channel();
-  if (connector_.state() != State::kUp || live == nullptr || live->last_heard() >= asked_at_)
-    return;
-  connection_lost("no answer since the network has changed");
-}
-
-void Connection::on_alive(tunnel::TunnelSession& /*session*/) {
-  if (carrying_) handle(event::Alive{});
-}
-
-void Connection::on_carrier_changed(tunnel::TunnelSession& session) {
-  carrier_since_ = wall_now();
-  const tunnel::Channel* const carrier = session.carrier();
-  log::info("tunnel", "packets take another channel",
-            {{"channel", carrier != nullptr ? carrier->name() : "none"},
-             {"why", session.choice() ? name_of(session.choice()->reason()) : ""}});
-  // It was what went on without a TLS connection.
-  const bool up = connector_.state() == State::kUp;
-  if (session.channel() == nullptr && up && !can_roam()) connection_lost("the connection was lost");
-}
-
-// The kernel tells senders on this host what the path takes, so the device has to say it.
-void Connection::on_path_mtu(tunnel::TunnelSession& /*session*/, Mtu found) {
-  path_mtu_ = found;
-  log::info("tunnel", "the path takes packets of another size", {{"mtu", found.value()}});
-  if (connector_.state() != State::kUp && connector_.state() != State::kProbing) return;
-  net::LinkChange change{.device = tunnel_.tun().name()};
-  change.mtu = device_mtu().value();
-  parts_.system.submit({net::SetLink{change}}, [](const std::vector<net::SystemAnswer>& answers) {
-    if (const Status status = net::first_error(answers); !status) {
-      log::warning("tunnel", "the device's MTU could not be set",
-                   {{"why", status.error().message()}});
-    }
-  });
-}
-
-void Connection::on_tun_lost() {
-  stop(fail(ErrorCode::kFailure, "the tunnel's network device was deleted", tunnel_.tun().name(),
-            "by another program? culvert connect makes a new one"));
-}
-
-void Connection::on_channel_end(tunnel::TunnelSession& /*session*/, const tunnel::ChannelEnd& end) {
-  if (saying_goodbye_) {
-    saying_goodbye_ = false;
-    return undone_in_part();
-  }
-  if (!std::exchange(carrying_, false)) return;  // given up by us before
-  const std::string text = escape_for_display(end.text);
-  switch (end.kind) {
-    case tunnel::ChannelEnd::Kind::kClosed:
-      return;
-    case tunnel::ChannelEnd::Kind::kPeerEnded:
-      return handle(event::PeerEnded{fail(
-          ErrorCode::kFailure, "the server ended the session" + (text.empty() ? "" : ": " + text),
-          endpoint_.to_string())});
-    case tunnel::ChannelEnd::Kind::kLost:
-    case tunnel::ChannelEnd::Kind::kDead:
-    case tunnel::ChannelEnd::Kind::kProtocol:
-      return connection_lost(text.empty() ? "the connection was lost" : text);
-  }
-}
-
-// The TLS connection is of no use any more.
-void Connection::connection_lost(const std::string& why) {
-  if (can_roam()) {
-    log::info("tunnel", "the TLS connection is gone, DTLS goes on", {{"why", why}});
-    return handle(event::Renew{wire::AttachMode::kRoam});
-  }
-  handle(event::Failed{fail(ErrorCode::kNetwork, why, endpoint_.to_string()), true});
-}
+// ---- what the tunnel is told
+// ---------------------------------------------------------------------
 
 void Connection::route(std::span<const MutableBytes> /*packets*/,
                        std::span<tunnel::TunnelSession*> sessions) {
@@ -666,81 +469,6 @@ std::string Connection::routes_text() const {
   if (parts_.profile.routes == RouteMode::kNone) return "none";
   const auto& summary = inside_.routes().summary;
   return summary.empty() ? "none" : joined(summary);
-}
-
-// ---- status -------------------------------------------------------------------------------------
-
-TunnelStatus Connection::status() {
-  const Profile& profile = parts_.profile;
-  TunnelStatus status;
-  status.name = profile.tunnel;
-  status.pid = ::getpid();
-  status.state = name_of(connector_.state());
-  status.since = since_;
-  status.server = profile.server_name;
-  status.address = endpoint_.port == 0 ? std::string() : endpoint_.to_string();
-  status.user = profile.user;
-  status.certificate = parts_.tls->own_certificate().subject;
-  status.server_certificate = server_certificate_;
-  status.device = tunnel_.tun().name();
-  status.reconnects = times_up_ > 0 ? times_up_ - 1 : 0;
-  status.rekeys = rekeys_;
-  status.roams = roams_;
-  status.last_error = connector_.last_error();
-  if (connector_.state() == State::kWaiting) {
-    const auto left = connector_.next_attempt() - parts_.loop.now();
-    status.next_attempt_seconds =
-        std::max<int64_t>(0, std::chrono::ceil<std::chrono::seconds>(left).count());
-  }
-  if (params_) add_inside(status);
-  add_data_path(status);
-  return status;
-}
-
-void Connection::add_inside(TunnelStatus& status) const {
-  if (params_->ipv4) status.ipv4 = params_->ipv4->address.to_string();
-  if (params_->ipv6) status.ipv6 = params_->ipv6->address.to_string();
-  status.mtu = device_mtu().value();
-  status.offloads = net::name_of(tunnel_.tun().offloads());
-  status.banner = params_->banner;
-  const RoutePlan& routes = inside_.routes();
-  status.routes = routes.summary;
-  status.routing = parts_.profile.routes == RouteMode::kNone ? "none"
-                   : routes.full                             ? "full"
-                                                             : "split";
-  const DnsPlan& dns = inside_.dns_plan();
-  for (const IpAddress& server : dns.servers)
-    status.dns.servers.push_back(server.to_string());
-  status.dns.domains = dns.search;
-  for (const std::string& domain : dns.routed)
-    status.dns.domains.push_back("~" + domain);
-  if (dns.all && !dns.empty()) status.dns.domains.emplace_back("~.");
-  status.dns.method = name_of(parts_.dns.method());
-  status.dns.applied = parts_.dns.applied();
-  if (inside_.dns_error()) status.dns.problem = inside_.dns_error()->message();
-}
-
-void Connection::add_data_path(TunnelStatus& status) {
-  status.tls = tls_version_;
-  status.cipher = cipher_;
-  tunnel::TunnelSession* const session = tunnel_.find(kSession);
-  if (session == nullptr) return;
-  if (const tunnel::Channel* const carrier = session->carrier()) status.channel = carrier->name();
-  if (!status.channel.empty()) status.channel_since = carrier_since_;
-  if (session->choice()) status.channel_reason = name_of(session->choice()->reason());
-  if (tunnel::DtlsChannel* const udp = session->dtls(); udp != nullptr && udp->up()) {
-    status.dtls_cipher = udp->dtls().cipher();
-    status.udp_gso = udp->port().socket().gso();
-    status.udp_gro = udp->port().socket().gro();
-  }
-  const tunnel::Counters& counters = session->counters();
-  status.rx_packets = counters.rx_packets;
-  status.rx_bytes = counters.rx_bytes;
-  status.tx_packets = counters.tx_packets;
-  status.tx_bytes = counters.tx_bytes;
-  for (size_t i = 0; i < tunnel::kDropReasonCount; ++i)
-    if (counters.drops[i] > 0)
-      status.drops[std::string(name_of(static_cast<tunnel::DropReason>(i)))] = counters.drops[i];
 }
 
 }  // namespace culvert::client

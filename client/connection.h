@@ -33,6 +33,9 @@
 
 namespace culvert::client {
 
+// The one session that a client has.
+inline constexpr SessionId kSession{1};
+
 class Connection final : private Transport::Observer,
                          private Renewal::Observer,
                          private tunnel::TunnelObserver,

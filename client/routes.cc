@@ -41,6 +41,7 @@ class Planner {
 
   RoutePlan plan() && {
     leave_out_ipv6_if_impossible();
+    plan_.ipv6 = ipv6_.has_value();
     plan_.full = wants_everything();
     add_link();
     if (input_.mode == RouteMode::kNone) {

@@ -67,6 +67,7 @@ struct RoutePlan {
   std::vector<std::string> summary;  // "10.20.0.0/16", "everything", "not 192.0.2.0/24": for people
   std::vector<std::string> notes;    // what was left out and why: for the log
   bool full = false;                 // a default route of ours catches everything
+  bool ipv6 = false;                 // the device gets the IPv6 address that was granted
 
   friend bool operator==(const RoutePlan&, const RoutePlan&) = default;
 };

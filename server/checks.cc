@@ -257,7 +257,8 @@ Findings check_account(const ServerConfig& config) {
     out.push_back(bad("account", "there is no user '" + config.user + "' to run as",
                       "useradd --system --user-group --no-create-home --home-dir /nonexistent "
                       "--shell /usr/sbin/nologin " +
-                          config.user));
+                          config.user,
+                      ErrorCode::kUsage));
     return out;
   }
   std::set<std::string> said;  // one folder may stand in the way of many files

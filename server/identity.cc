@@ -82,11 +82,12 @@ Answer<User> identify(const tls::CertificateInfo& certificate, const IdentityRul
   std::string name = name_in(certificate, rules);
   if (!is_user_name(name)) {
     const std::string what = what_is_looked_for(rules);
-    return Answer<User>::no({.reason = "bad_name",
-                             .text = name.empty()
-                                         ? "the certificate has no " + what
-                                         : "the certificate's " + what + " \"" +
-                                               escape_for_display(name) + "\" is no user name"});
+    return Answer<User>::no(
+        {.reason = "bad_name",
+         .text = name.empty() ? "the certificate has no " + what +
+                                    (rules.strip_domain ? " that begins before an @" : "")
+                              : "the certificate's " + what + " \"" + escape_for_display(name) +
+                                    "\" is no user name"});
   }
   const auto found = users.find(name);
   if (found == users.end() && unknown_users == UnknownUsers::kRefuse) {

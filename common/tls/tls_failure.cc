@@ -134,7 +134,8 @@ bool is_unreadable_refusal(const FailureScene& scene) {
 
 bool is_no_tls(int mbedtls_error) {
   return mbedtls_error == MBEDTLS_ERR_SSL_INVALID_RECORD ||
-         mbedtls_error == MBEDTLS_ERR_SSL_UNEXPECTED_RECORD;
+         mbedtls_error == MBEDTLS_ERR_SSL_UNEXPECTED_RECORD ||
+         mbedtls_error == MBEDTLS_ERR_SSL_BAD_INPUT_DATA;  // longer than any record may be
 }
 
 std::string_view plain_text(int mbedtls_error) {

@@ -20,7 +20,7 @@ namespace culvert::tunnel {
 // How a channel ended.
 struct ChannelEnd {
   enum class Kind {
-    kPeerEnded,  // a DISCONNECT or TERMINATE frame: the peer wants the session to be over
+    kPeerEnded,  // a DISCONNECT or TERMINATE frame; a client's means it only with kReasonUser
     kLost,       // end of stream, reset, TLS error: the session may come back on a new connection
     kDead,       // no sign of life for too long; as kLost
     kProtocol,   // the peer broke the framing

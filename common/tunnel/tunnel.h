@@ -37,6 +37,9 @@
 
 namespace culvert::tunnel {
 
+// The largest packet that one read of the TUN brings, bytes.
+inline constexpr size_t kMaxSuperpacket = 65535;
+
 class TunnelSession;
 
 // Whose packet is it?

@@ -194,7 +194,7 @@ ODD_ATTACHES = {
     "mtu_twice": (connected("X-CSTP-MTU: 0"), {"mtu": 1400}, "left out .*X-CSTP-MTU: 0"),
     # Too small for IPv6, which is left out.
     "smallest_mtu": (connected("X-CSTP-MTU: 576", "X-CSTP-Address-IP6: fd07::2/64",
-                               without=["X-CSTP-MTU"]), {"mtu": 576}, "left out"),
+                               without=["X-CSTP-MTU"]), {"mtu": 576, "ipv6": None}, "left out"),
     "absurd_mtu": (connected("X-CSTP-MTU: 99999", without=["X-CSTP-MTU"]), {"mtu": 16376}, ""),
     "other_version": (connected("X-CSTP-Version: 99", without=["X-CSTP-Version"]), {}, ""),
     "no_version": (connected(without=["X-CSTP-Version"]), {}, ""),

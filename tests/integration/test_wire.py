@@ -134,6 +134,20 @@ def test_unknown_frame_types_are_ignored(raw):
     raw.receive_frame(cstp.DPD_RESPONSE)
 
 
+@pytest.mark.parametrize("reason", [b"", b"\x91Client reconnects", b"\xd1"],
+                         ids=["empty", "temporary", "pause"])
+def test_a_client_that_leaves_for_now_may_come_back(client_host, files, running_server, reason):
+    raw = cstp.RawClient(client_host, files)
+    cookie = raw.login()
+    assert raw.open_tunnel(cookie).startswith("HTTP/1.1 200 ")
+    before = running_server.session("alice")
+    raw.send_frame(cstp.DISCONNECT, reason)
+    wait_until(lambda: running_server.session("alice")["state"] == "detached", "the client away")
+    assert cstp.RawClient(client_host, files).open_tunnel(cookie).startswith("HTTP/1.1 200 ")
+    after = running_server.session("alice")
+    assert (after["id"], after["ipv4"]) == (before["id"], before["ipv4"])
+
+
 def test_disconnect_by_the_client_makes_the_cookie_worthless(client_host, files, running_server):
     raw = cstp.RawClient(client_host, files)
     cookie = raw.login()
