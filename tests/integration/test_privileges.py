@@ -54,3 +54,37 @@ def test_reload_still_reads_the_keys_after_the_drop(running_server):
 def test_culvertd_can_be_told_to_stay_root(server):
     server.configure("", user="root").start()
     assert proc_status(server.process.pid)["Uid"].split()[0] == "0"
+
+
+# --- as systemd starts them ---
+
+UNITS = pathlib.Path(__file__).resolve().parents[2] / "packaging/systemd"
+
+
+def as_in(unit):
+    """What a program is started with to have what its unit leaves it: capabilities, no new ones."""
+    lines = (UNITS / f"{unit}.in").read_text().splitlines()
+    names = [name for line in lines if line.startswith("CapabilityBoundingSet=")
+             for name in line.partition("=")[2].split()]
+    assert names and "NoNewPrivileges=yes" in lines
+    kept = ",".join("+" + name.removeprefix("CAP_").lower() for name in names)
+    return ["setpriv", f"--bounding-set=-all,{kept}", "--no-new-privs"]
+
+
+def test_the_units_leave_the_programs_what_they_need(server, client_host):
+    client = server.new_client(client_host, "alice")
+    before = server.host.network_state(), client_host.network_state()
+    server.process = server.host.start(*as_in("culvertd.service"), server.program, "run", "--dir",
+                                       server.dir, name="culvertd")
+    server.wait_until_serving()
+    foreground = client_host.start(*as_in("culvert@.service"), client.program, "run", "--persist",
+                                   "alice", name="culvert")
+    client.wait_until_up()
+    client_host.ping(INSIDE4)
+    assert_confined(proc_status(server.process.pid), 0)
+    status = proc_status(foreground.pid)
+    assert int(status["CapEff"], 16) == 0 and "0" not in status["Uid"].split(), status
+    server.run("reload")
+    foreground.stop()
+    server.stop()
+    assert (server.host.network_state(), client_host.network_state()) == before
