@@ -7,9 +7,13 @@ target_compile_options(culvert_options INTERFACE
 target_include_directories(culvert_options INTERFACE ${CMAKE_SOURCE_DIR})
 target_compile_definitions(culvert_options INTERFACE CULVERT_VERSION="${PROJECT_VERSION}")
 
-# culvert_library(NAME SOURCES… PUBLIC libs… PRIVATE libs…)
+# culvert_library(NAME [PACKET_PATH] SOURCES… PUBLIC libs… PRIVATE libs…)
+# PACKET_PATH: every packet passes through it; see Sanitizers.cmake.
 function(culvert_library name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  cmake_parse_arguments(ARG "PACKET_PATH" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
   add_library(${name} STATIC ${ARG_SOURCES})
   target_link_libraries(${name} PUBLIC culvert_options ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE})
+  if(ARG_PACKET_PATH)
+    target_compile_options(${name} PRIVATE ${CULVERT_PACKET_PATH_OPTIONS})
+  endif()
 endfunction()

@@ -1,15 +1,21 @@
 # Compiler flags that must be the same for our code and for mbedTLS: sanitizers, hardening.
 if(CULVERT_SANITIZE)
   add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=undefined
-                      -fno-omit-frame-pointer -O1)
+                      -fno-omit-frame-pointer)
   add_link_options(-fsanitize=address,undefined)
 endif()
 if(CULVERT_TSAN)
-  add_compile_options(-fsanitize=thread -fno-omit-frame-pointer -O1)
+  add_compile_options(-fsanitize=thread -fno-omit-frame-pointer)
   add_link_options(-fsanitize=thread)
 endif()
+if(CULVERT_SANITIZE OR CULVERT_TSAN)
+  # Most instrumented code takes longer to optimize than that would save. What packets pass through is
+  # worth it, and what is fuzzed. Lines are all that reports need.
+  set(CULVERT_PACKET_PATH_OPTIONS -O1)
+  add_compile_options(-gline-tables-only)
+endif()
 if(CULVERT_FUZZ)
-  add_compile_options(-fsanitize=fuzzer-no-link)
+  add_compile_options(-fsanitize=fuzzer-no-link -O1)
 endif()
 if(NOT CULVERT_SANITIZE AND NOT CULVERT_TSAN AND NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
   add_compile_options(-D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection)
