@@ -1,8 +1,10 @@
 """Connecting and disconnecting again and again leaves nothing behind: no memory (ASan's leak checker
 speaks when the programs end), no descriptors, no threads, no addresses, no kernel state.
 
-CULVERT_LEAK_ROUNDS sets how often (default 10; scripts/check leaks: 100).
+CULVERT_LEAK_ROUNDS sets how often (default 10; scripts/check leaks: 100), CULVERT_LEAK_CLIENTS how many
+clients do so at once (default 3; there 10).
 """
+import concurrent.futures
 import os
 
 from harness import cstp
@@ -10,6 +12,7 @@ from harness.culvert import INSIDE4, proc_status
 from harness.wait import wait_until
 
 ROUNDS = int(os.environ.get("CULVERT_LEAK_ROUNDS", "10"))
+CLIENTS = int(os.environ.get("CULVERT_LEAK_CLIENTS", "3"))
 
 
 def resources(server):
@@ -39,6 +42,30 @@ def test_leaks_over_connects_and_disconnects(alice, running_server):
         assert alice.host.network_state() == before, f"round {number}"
     assert not more_than(baseline, resources(running_server))
     assert running_server.status()["pools"][0]["used"] == 0
+    running_server.stop()
+
+
+def test_leaks_with_several_clients_at_once(world, wire, running_server):
+    clients = [running_server.new_client(world.add_client(wire), f"user{number}")
+               for number in range(CLIENTS)]
+    before = [client.host.network_state() for client in clients]
+    baseline = resources(running_server)
+
+    def come_and_go(client):
+        for _ in range(ROUNDS):
+            client.connect()
+            client.host.ping(INSIDE4, count=1)
+            client.disconnect()
+
+    with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(come_and_go, clients))
+    running_server.wait_for_sessions(0)
+    assert [client.host.network_state() for client in clients] == before
+    assert not more_than(baseline, resources(running_server))
+    assert [pool["used"] for pool in running_server.status()["pools"]] == [0, 0]
+    log = running_server.log()
+    assert log.count("logged in") == CLIENTS * ROUNDS
+    assert not [line for line in log.splitlines() if " error " in line or " warning " in line]
     running_server.stop()
 
 
