@@ -201,7 +201,7 @@ def test_a_broken_frame_costs_the_client_its_connection(stage, record, logged):
     again.send_frame(DISCONNECT, b"\xb0bye")
 
 
-@pytest.mark.parametrize("kind,payload", [(TERMINATE, b""), (DISCONNECT, b""),
+@pytest.mark.parametrize("kind,payload", [(TERMINATE, b"\xb0"), (DISCONNECT, b"\xb0"),
                                           (DISCONNECT, b"\xb0" + b"\x1b" * 16000)],
                          ids=["terminate", "disconnect", "long"])
 def test_an_end_by_the_client_is_the_end(stage, kind, payload):
