@@ -181,6 +181,7 @@ NUMBERS = ["X-CSTP-DPD", "X-CSTP-Keepalive", "X-CSTP-Rekey-Time", "X-CSTP-Idle-T
            "X-CSTP-Session-Timeout", "X-CSTP-Session-Timeout-Remaining", "X-CSTP-Lease-Duration",
            "X-CSTP-Disconnected-Timeout", "X-CSTP-Base-MTU", "X-DTLS-MTU", "X-DTLS-Port",
            "X-DTLS-DPD", "X-DTLS-Keepalive", "X-DTLS-Rekey-Time"]
+UNREAD = {"X-CSTP-Lease-Duration", "X-DTLS-Rekey-Time"}  # nothing follows from them
 
 
 def numbers(value):
@@ -240,6 +241,16 @@ def test_an_odd_answer_to_connect_that_is_a_tunnel(victim, case):
         assert re.search(logged, foreground.output()), foreground.output()
         shown = victim.client.run("status", "alice").stdout + foreground.output()
         assert not re.search(r"[^\x20-\x7e\n]", shown), repr(shown)
+
+
+@pytest.mark.parametrize("value", ["-1", "1e3", "many", "0x10"])
+def test_what_is_no_number_is_left_out(victim, value):
+    """Each of them, and said; what they would have set stays as it is without them."""
+    with victim.facing(attach=numbers(value)), victim.connected() as foreground:
+        log = foreground.output()
+        unsaid = {name for name in NUMBERS if f'left out line="{name}: {value}"' not in log}
+        assert unsaid == UNREAD, log
+        assert victim.client.status()["mtu"] == 1400
 
 
 # --- frames (section 5) ---

@@ -106,7 +106,7 @@ def test_a_request(stage, case):
     assert (status == 200) == ('id="success"' in body) == ("Set-Cookie: webvpn=" in head)
     line = wait_until(lambda: [line for line in stage.server.log()[before:].splitlines()
                                if re.search(logged, line)], f"{logged!r} in the log")[0]
-    assert "remote=192.0.2." in line and "user=mallory" in line or "CN=mallory" in line, line
+    assert "remote=192.0.2." in line and ("user=mallory" in line or "CN=mallory" in line), line
     if status == 200:
         assert raw.open_tunnel("nonsense").startswith("HTTP/1.1 401 ")
     else:
