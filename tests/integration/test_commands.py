@@ -322,6 +322,14 @@ def test_already_up_is_8(tunnel):
     assert tunnel.is_up()
 
 
+def test_the_profile_of_a_tunnel_that_is_up_is_not_removed(tunnel):
+    refused = tunnel.run("remove", "alice", check=False)
+    assert refused.returncode == 8 and "culvert disconnect alice" in refused.stderr, refused
+    assert "alice" in tunnel.run("list").stdout
+    tunnel.disconnect()
+    tunnel.run("remove", "alice")
+
+
 def test_nobody_there_is_6_after_the_timeout(server, client_host):
     client = server.new_client(client_host, "alice")
     before = client_host.network_state()
