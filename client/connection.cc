@@ -246,24 +246,23 @@ void Connection::act(const action::StopTimer& /*action*/) {
   timer_.stop();
 }
 
-void Connection::act(const action::DropTransport& /*action*/) {
+void Connection::drop_attempts() {
   resolver_ = {};
   dialogue_.cancel();
   racer_.reset();
   transport_.reset();
   renewal_.reset();
   handover_.reset();
+}
+
+void Connection::act(const action::DropTransport& /*action*/) {
+  drop_attempts();
   carrying_ = false;
   if (tunnel::TunnelSession* const session = tunnel_.find(kSession)) session->close({});
 }
 
 void Connection::act(const action::Undo& /*action*/) {
-  resolver_ = {};
-  dialogue_.cancel();
-  racer_.reset();
-  transport_.reset();
-  renewal_.reset();
-  handover_.reset();
+  drop_attempts();
   undo_parts_left_ = 1;
   if (channel() != nullptr) {
     ++undo_parts_left_;

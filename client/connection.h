@@ -127,6 +127,8 @@ class Connection final : private Transport::Observer,
   [[nodiscard]] bool can_roam();
   [[nodiscard]] bool address_changed();
   [[nodiscard]] std::optional<IpAddress> source_now();
+  // All that is on its way to a connection, and nothing that is one.
+  void drop_attempts();
   void undone_in_part();
   void report(const std::string& line);
   [[nodiscard]] tunnel::CstpChannel* channel();

@@ -163,6 +163,12 @@ class Client:
         path.chmod(0o600)
         return self.import_profile(path)
 
+    def use_password_command(self, command):
+        """As the user does, by hand, in the stored profile."""
+        [path] = self.host.dir.glob(f"etc/**/{self.name}.toml")
+        path.write_text(f"password_command = '''{command}'''\n" + path.read_text())
+        os.chmod(path, 0o600)
+
     def connect(self, *arguments, code=0, limit=60):
         """culvert connect; the exit code must be `code`. Returns what it printed."""
         done = self.run("connect", self.name, *arguments, check=False, limit=limit)

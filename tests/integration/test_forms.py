@@ -3,7 +3,6 @@
     culvert (client1) ──eth0───to1── a scripted server
 """
 import html
-import os
 import re
 
 import pytest
@@ -32,12 +31,6 @@ def client(client_host, ca):
                         "tls": {"ca": ca.certificate_pem, "certificate": mine.certificate_pem,
                                 "key": mine.key_pem}})
     return client
-
-
-def use_command(client, command):
-    [path] = client.host.dir.glob("etc/**/alice.toml")
-    path.write_text(f"password_command = '''{command}'''\n" + path.read_text())
-    os.chmod(path, 0o600)
 
 
 def form(inputs, message="Please enter", action="/auth", more=""):
@@ -89,7 +82,7 @@ def connect(client, code=0):
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_one_form(wire, ca, client, keep):
-    use_command(client, f"printf '%s\\n' '{SECRET}'")
+    client.use_password_command(f"printf '%s\\n' '{SECRET}'")
     server = FormServer(wire, ca, form(
         USER + PASSWORD + '<input type="hidden" name="state" value="a&amp;b"/>'
         '<input type="submit" name="go"/><input type="telepathy" name="t"/>',
@@ -104,7 +97,7 @@ def test_one_form(wire, ca, client, keep):
 
 
 def test_name_and_password_one_after_the_other(wire, ca, client):
-    use_command(client, "read field; echo for-$field")
+    client.use_password_command("read field; echo for-$field")
     server = FormServer(wire, ca, form(USER), form(PASSWORD),
                         form('<input type="password" name="secondary_password"/>'))
     connect(client)
@@ -178,14 +171,14 @@ def test_odd_forms_end_with_a_reason(wire, ca, client, what, code, words):
     ("false", "failed"), ("true", "no answer"), ("echo locked >&2; exit 3", "locked"),
     ("/no/such/program", "failed")])
 def test_a_command_without_an_answer_is_code_4(wire, ca, client, command, words):
-    use_command(client, command)
+    client.use_password_command(command)
     FormServer(wire, ca, form(PASSWORD))
     said = connect(client, NEEDS_INTERACTION)
     assert "password_command" in said and words in said, said
 
 
 def test_the_command_has_no_privilege(wire, ca, client):
-    use_command(client, "id -un; grep CapEff /proc/self/status >&2")
+    client.use_password_command("id -un; grep CapEff /proc/self/status >&2")
     server = FormServer(wire, ca, form(PASSWORD))
     connect(client)
     [(_, body)] = server.replies()

@@ -41,19 +41,12 @@ def client(client_host, ca):
     return client
 
 
-def add_command(client, command):
-    """As the user does, by hand, in the stored profile."""
-    [path] = client.host.dir.glob("etc/**/alice.toml")
-    path.write_text(f"password_command = '''{command}'''\n" + path.read_text())
-    os.chmod(path, 0o600)
-
-
 def answer_from_file(client, password):
     """A command that prints what the file holds; returns the file."""
     answer = client.host.dir / "answer"
     answer.write_text(password + "\n")
     answer.chmod(0o644)
-    add_command(client, f"cat {answer}")
+    client.use_password_command(f"cat {answer}")
     return answer
 
 
