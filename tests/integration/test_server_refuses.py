@@ -79,7 +79,8 @@ def self_signed(server):
 
 
 # What is wrong, and a word that the user and the administrator must find in the message.
-CASES = [(wrong_ca, "CA"), (same_name_of_ca, "CA"), (self_signed, "CA"), (expired, "expired"),
+CASES = [(wrong_ca, "trusted CA"), (same_name_of_ca, "trusted CA"), (self_signed, "trusted CA"),
+         (expired, "expired"),
          (not_yet_valid, "not valid before"), (wrong_purpose, "purpose|client authentication")]
 
 
