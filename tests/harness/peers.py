@@ -82,6 +82,9 @@ class Ocserv:
         self.dir = host.dir / "ocserv"
         self.dir.mkdir(exist_ok=True)
         self.dir.chmod(0o755)
+        # It makes a device for each session; the kernel is not to look for its address elsewhere.
+        host.run("sysctl", "-qw", "net.ipv6.conf.default.router_solicitation_delay=0",
+                 "net.ipv6.conf.default.dad_transmits=0")
         config = self.dir / "ocserv.conf"
         crl_line = f"crl = {crl}" if crl else ""
         families = ""
@@ -128,23 +131,31 @@ dtls-legacy = false
 {extra}
 """)
         self._config = config
-        self._start()
+        self.start()
 
-    def _start(self):
+    def start(self):
         self.process = self.host.start("ocserv", "-f", "-d", "2", "-c", self._config,
                                        name="ocserv")
         wait_until(lambda: (self.dir / "occtl").exists() or not self.process.running,
                    "ocserv's control socket", 20)
         assert self.process.running, self.process.output()
 
+    def stop(self):
+        """Cleanly: it lets its clients go, and no session survives."""
+        self.process.stop()
+        self._clear()
+
     def restart(self):
         """As after a crash: no session survives."""
         self.process.kill()
         end_pids(self.host.pids())
+        self._clear()
+        self.start()
+
+    def _clear(self):
         for left in ("occtl", "socket*"):
             for path in self.dir.glob(left):
                 path.unlink()
-        self._start()
 
     def occtl(self, *arguments, check=True):
         return self.host.run("occtl", "-s", self.dir / "occtl", *arguments, check=check)

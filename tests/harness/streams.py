@@ -69,6 +69,7 @@ class Conversation:
         self._out.connect((server_inside, port))
         self._in, _ = self._listener.accept()
         self.turns, self.failure, self._talking = 0, None, True
+        self.longest_pause = 0.0  # seconds from a word to its answer
         self._threads = [threading.Thread(target=t, daemon=True) for t in (self._talk, self._echo)]
         for thread in self._threads:
             thread.start()
@@ -76,7 +77,7 @@ class Conversation:
     def _talk(self):
         try:
             while self._talking:
-                word = b"%08d" % self.turns
+                word, said = b"%08d" % self.turns, time.monotonic()
                 self._out.sendall(word)
                 back = b""
                 while len(back) < len(word):
@@ -85,6 +86,7 @@ class Conversation:
                     self.failure = f"sent {word}, got {back}"
                     return
                 self.turns += 1
+                self.longest_pause = max(self.longest_pause, time.monotonic() - said)
                 time.sleep(0.02)  # the pace of the talk
         except OSError as error:
             self.failure = str(error)

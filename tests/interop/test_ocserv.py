@@ -6,33 +6,9 @@
 import pytest
 
 from harness import certs, peers
-from harness.culvert import Client
 from harness.peers import Ocserv
 from harness.wait import wait_until
-
-
-@pytest.fixture
-def ca(world):
-    return certs.Ca(world.dir, "Office CA")
-
-
-@pytest.fixture
-def start_ocserv(world, wire, ca):
-    def start(**options):
-        issued = ca.issue("vpn.example.com", [certs.SERVER], ["DNS:vpn.example.com"])
-        return Ocserv(wire.server, ca.certificate, issued, **options)
-    return start
-
-
-@pytest.fixture
-def client(client_host, ca):
-    mine = ca.issue("alice")
-    client = Client(client_host, "alice")
-    client.import_text({"name": "vpn.example.com", "address": "198.51.100.1", "user": "alice",
-                        "tls": {"ca": ca.certificate_pem, "certificate": mine.certificate_pem,
-                                "key": mine.key_pem}})
-    client.issued = mine
-    return client
+from harness.with_ocserv import ca, client, new_client, start_ocserv
 
 
 def inside_addresses(client):
@@ -113,7 +89,7 @@ def test_a_restarted_ocserv_is_found_again(client, start_ocserv):
 
 def test_keys_are_renewed_when_ocserv_says_so(wire, client, start_ocserv):
     """It knows one way: to come again with the cookie."""
-    start_ocserv(rekey=12)
+    start_ocserv(rekey=5)
     client.connect()
     before = inside_addresses(client)
     wait_until(lambda: (s := client.status())["reconnects"] >= 1 and s["state"] == "up",

@@ -158,3 +158,30 @@ def test_a_later_login_has_no_terminal(client, ocserv, command):
     else:
         wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "the end of the tunnel", 60)
         assert "more than the certificate" in client.log() or "nobody" in client.log()
+
+
+def test_a_later_login_asks_at_the_terminal_of_run(client, ocserv):
+    at = AtTerminal(client.host, client.program, "run", "alice")
+    at.wait_for("Password: ")
+    at.type(PASSWORD + "\n")
+    client.wait_until_up()
+    ocserv.restart()
+    at.wait_for("Password: ", 60)
+    at.type(PASSWORD + "\n")
+    client.wait_until_up()
+    assert client.status()["reconnects"] == 1
+    client.host.ping(Ocserv.INSIDE4)
+    assert at.echoes()
+
+
+def test_a_later_login_that_nobody_answers_is_code_4(client, ocserv):
+    """The command that has answered before fails now."""
+    answer = answer_from_file(client, PASSWORD)
+    before = client.host.network_state()
+    foreground = client.start()
+    client.wait_until_up()
+    answer.unlink()
+    ocserv.restart()
+    assert foreground.wait(60) == NEEDS_INTERACTION
+    assert "password_command" in foreground.output()
+    assert client.host.network_state() == before
