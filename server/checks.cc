@@ -1,6 +1,7 @@
 #include "server/checks.h"
 
 #include <ifaddrs.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -322,9 +323,22 @@ std::vector<LocalNetwork> local_networks(const std::string& tun_device) {
     const auto prefix = prefix_of(*entry);
     if (!prefix || prefix->address.is_loopback() || prefix->address.is_link_local()) continue;
     if (is_ours_by_name(entry->ifa_name, tun_device)) continue;
-    out.push_back({entry->ifa_name, *prefix});
+    out.push_back({entry->ifa_name, *prefix, (entry->ifa_flags & IFF_POINTOPOINT) != 0});
   }
   return out;
+}
+
+Status check_other_tunnels(const ServerConfig& config, const std::vector<LocalNetwork>& local) {
+  for (const Prefix& pool : pools_of(config)) {
+    for (const LocalNetwork& other : local) {
+      if (!other.tunnel || !pool.contains(other.prefix.address)) continue;
+      return fail(ErrorCode::kUsage,
+                  pool.to_string() + " is taken: " + other.device + " has " +
+                      other.prefix.address.to_string(),
+                  config.file, "choose another network for clients in [network]");
+    }
+  }
+  return {};
 }
 
 Findings check_kernel(const ServerConfig& config) {

@@ -39,12 +39,17 @@ using Findings = std::vector<Finding>;
 struct LocalNetwork {
   std::string device;
   Prefix prefix;
+  bool tunnel = false;  // the device has one other end, as those of VPNs have
 };
 // Pools against this machine's networks, routes and DNS against each other. Pure.
 [[nodiscard]] Findings check_networks(const ServerConfig& config,
                                       const std::vector<LocalNetwork>& local);
 // Those of all interfaces but loopback and the TUN devices that `tun_device` could name.
 [[nodiscard]] std::vector<LocalNetwork> local_networks(const std::string& tun_device);
+// Not only for `culvertd check`: another VPN of this machine, such as another culvertd, that has an
+// address inside a pool would get packets of our clients, and we some of its. Pure.
+[[nodiscard]] Status check_other_tunnels(const ServerConfig& config,
+                                         const std::vector<LocalNetwork>& local);
 
 // Kernel settings: forwarding for routes beyond the pools, IPv6 switched off.
 [[nodiscard]] Findings check_kernel(const ServerConfig& config);

@@ -20,6 +20,7 @@
 #include "common/net/tun_device.h"
 #include "common/net/tun_steering.h"
 #include "common/tls/cpu.h"
+#include "server/checks.h"
 #include "server/control_commands.h"
 #include "server/data_plane.h"
 #include "server/host_setup.h"
@@ -277,6 +278,8 @@ Status Daemon::open_udp(const Endpoint& local) {
 }
 
 Status Daemon::open_device(Rules rules) {
+  // There is none of ours yet.
+  if (Status free = check_other_tunnels(config_, local_networks({})); !free) return free;
   auto queues = open_queues(sys_, config_);
   if (!queues) return queues.error();
   facts_.device = queues->front().name();

@@ -145,6 +145,24 @@ TEST(NetworkChecks, PoolMustNotBeANetworkOfThisMachine) {
   }
 }
 
+TEST(NetworkChecks, AnotherTunnelInsideThePoolIsNamed) {
+  ServerConfig config;
+  config.network.ipv4 = net("10.99.0.0/24");
+  config.network.ipv6 = net("fd99::/64");
+  const auto with = [&](const char* address, bool tunnel) {
+    return check_other_tunnels(config, {{"vpn0", net(address), tunnel}});
+  };
+  EXPECT_TRUE(with("10.98.0.1/32", true));
+  EXPECT_TRUE(with("10.0.0.1/8", true)) << "beside the pool";
+  EXPECT_TRUE(with("10.99.0.7/24", false)) << "a pool may be a piece of a local network";
+  for (const char* inside : {"10.99.0.1/32", "fd99::1/128"}) {
+    const Status status = with(inside, true);
+    ASSERT_FALSE(status) << inside;
+    EXPECT_EQ(status.error().code, ErrorCode::kUsage);
+    EXPECT_NE(status.error().what.find("vpn0"), std::string::npos);
+  }
+}
+
 TEST(NetworkChecks, DnsServerOutsideTheRoutesIsAWarning) {
   ServerConfig config;
   config.network.ipv4 = net("10.99.0.0/24");
