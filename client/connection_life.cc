@@ -16,6 +16,16 @@ constexpr unsigned kPatience = 2;
 // How long a connection may take to show that it has survived a change of the network.
 constexpr Duration kProofTime = std::chrono::seconds(1);
 
+// What a server that ends a session without a word may have meant.
+std::string limits_of(const wire::TunnelParams& params) {
+  std::string text;
+  if (params.idle_timeout) text = "after " + human_time(*params.idle_timeout) + " without packets";
+  if (params.session_timeout) {
+    text += (text.empty() ? "" : ", ") + human_time(*params.session_timeout) + " after it is up";
+  }
+  return text.empty() ? text : "it ends every session " + text;
+}
+
 }  // namespace
 
 // How the server has taken the session over, as far as we can follow.
@@ -188,9 +198,13 @@ void Connection::on_channel_end(tunnel::TunnelSession& /*session*/, const tunnel
     case tunnel::ChannelEnd::Kind::kClosed:
       return;
     case tunnel::ChannelEnd::Kind::kPeerEnded:
-      return handle(event::PeerEnded{fail(
-          ErrorCode::kFailure, "the server ended the session" + (text.empty() ? "" : ": " + text),
-          endpoint_.to_string())});
+      if (!text.empty()) {
+        return handle(event::PeerEnded{fail(
+            ErrorCode::kFailure, "the server ended the session: " + text, endpoint_.to_string())});
+      }
+      return handle(event::PeerEnded{fail(ErrorCode::kFailure, "the server ended the session",
+                                          endpoint_.to_string(), limits_of(*params_)),
+                                     true});
     case tunnel::ChannelEnd::Kind::kLost:
     case tunnel::ChannelEnd::Kind::kDead:
     case tunnel::ChannelEnd::Kind::kProtocol:

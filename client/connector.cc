@@ -171,6 +171,7 @@ void Connector::on(const event::Connected& event, TimePoint now) {
 
 void Connector::on(const event::Secured& /*event*/, TimePoint /*now*/) {
   if (state_ != State::kHandshaking) return;
+  if (ended_) return stop(ended_);
   act(action::StartTimer{deadline_});
   if (cookie_.empty()) {
     log_in();
@@ -269,6 +270,7 @@ void Connector::on(const event::Failed& event, TimePoint now) {
     return;
   }
   if (!attempting()) return;
+  ended_.reset();
   // Only what happened on the way to an address speaks for trying others.
   const bool on_the_way = state_ == State::kConnecting || state_ == State::kHandshaking;
   if (on_the_way) strike_off_those_on_trial();
@@ -405,11 +407,21 @@ void Connector::on(const event::NetworkChanged& /*event*/, TimePoint now) {
   }
 }
 
-void Connector::on(const event::PeerEnded& event, TimePoint /*now*/) {
-  if (state_ == State::kUp || attempting()) {
-    last_error_ = event.error;
-    stop(event.error);
-  }
+void Connector::on(const event::PeerEnded& event, TimePoint now) {
+  if (state_ != State::kUp && !attempting()) return;
+  last_error_ = event.error;
+  if (state_ != State::kUp || !event.silent) return stop(event.error);
+  ended_ = event.error;
+  look_for_server(now);
+}
+
+// The one that has ended the session, and no other of its name.
+void Connector::look_for_server(TimePoint now) {
+  renewing_ = wire::AttachMode::kNone;
+  act(action::DropTransport{});
+  deadline_ = now + options_.retry_timeout;
+  untried_ = {endpoints_.front()};
+  connect();
 }
 
 void Connector::on(const event::Stop& event, TimePoint /*now*/) {

@@ -17,6 +17,9 @@
 //  is gone and DTLS goes on without it (culvert-protocol(7)). That fails as often as it likes as
 //  long as packets pass.
 //
+//  Up ► Connecting ► Handshaking ► Stopping: a server that ends the session without a reason is
+//  looked at. One that answers meant us; one that does not was stopped, and is waited for.
+//
 //  Any state ► Stopping (everything is put back) ► Stopped.
 #pragma once
 
@@ -102,9 +105,11 @@ struct RenewalFailed {
 // The network around us may be another one, or we have slept: what was waited for may be had now,
 // and what is under way may wait in vain.
 struct NetworkChanged {};
-// The server ended the session and does not want us back.
+// The server ended the session and does not want us back. silent: it gave no reason, and may say
+// the same while it is being stopped.
 struct PeerEnded {
   Error error;
+  bool silent = false;
 };
 // The time asked for with action::StartTimer has come.
 struct Tick {};
@@ -218,6 +223,7 @@ class Connector {
   void begin_attempt(TimePoint now);
   void connect();
   void connect_again();
+  void look_for_server(TimePoint now);
   void log_in();
   void strike_off_those_on_trial();
   void attempt_failed(const Error& error, bool transient, TimePoint now);
@@ -257,6 +263,7 @@ class Connector {
   bool cookie_is_fresh_ = false;  // from this attempt's login
   bool has_been_up_ = false;
   std::optional<Error> last_error_;
+  std::optional<Error> ended_;    // by the server, if it is still there
   std::optional<Error> outcome_;  // of a stop
 };
 

@@ -361,11 +361,12 @@ def test_any_end_of_the_connection_is_a_loss_and_no_more(victim, ending):
     ids=["terminate", "terminate_with_words", "disconnect", "zeros", "long"])
 def test_an_end_by_the_server_is_the_end(victim, kind, payload, words):
     with victim.facing(attach=connected()) as server, victim.connected() as foreground:
+        asked = len(server.requests)
         server.say(frame(kind, payload))
         assert foreground.wait() == 1
         assert re.search(words, foreground.output()), foreground.output()
         assert not re.search(r"[^\x20-\x7e\n]", foreground.output())
-        assert len(server.connections) == 1, "it does not come back"
+        assert len(server.requests) == asked, "it does not come back"
 
 
 # --- when the client comes again (sections 4.2, 8.2) ---

@@ -382,6 +382,29 @@ TEST(Connector, StopsForGoodWhenTheServerEndsTheSession) {
   EXPECT_EQ(rig.connector.state(), State::kStopped);
 }
 
+TEST(Connector, AServerThatEndsTheSessionWithoutAReasonIsLookedAt) {
+  for (const bool there : {true, false}) {
+    Rig rig;
+    rig.come_up();
+    rig.now += 1min;
+    EXPECT_EQ(rig.step(event::PeerEnded{fail(ErrorCode::kFailure, "ended"), true}),
+              "drop, connect 192.0.2.1:443")
+        << "no other server of this name";
+    EXPECT_EQ(rig.step(event::Connected{kFirst}), "secure");
+    if (there) {
+      EXPECT_EQ(rig.step(event::Secured{}), "undo");
+      EXPECT_EQ(rig.step(event::Undone{}), "finish: ended");
+    } else {
+      EXPECT_EQ(rig.step(event::Failed{network(), true}), "drop");
+      EXPECT_EQ(rig.connector.state(), State::kWaiting);
+      EXPECT_EQ(rig.tick(), "resolve");
+      EXPECT_EQ(rig.step(event::Resolved{{kFirst}}), "connect 192.0.2.1:443");
+      EXPECT_EQ(rig.step(event::Connected{kFirst}), "secure");
+      EXPECT_EQ(rig.step(event::Secured{}), "attach cookie") << "from here on as after a loss";
+    }
+  }
+}
+
 TEST(Connector, AStopIsASuccessFromEveryStateAndHappensOnce) {
   for (int steps = 1; steps <= 7; ++steps) {
     Rig rig;
