@@ -20,6 +20,9 @@ constexpr Duration kHeadStartWithCookie = std::chrono::milliseconds(1500);
 constexpr int kMaxForms = 5;
 // How long a person may take for one.
 constexpr Duration kAnswerTime = std::chrono::minutes(3);
+// The kernel may still wait in vain for a neighbour that it asked for before the network came back,
+// and fails the first attempt with it.
+constexpr Duration kWaitForNeighbour = std::chrono::milliseconds(250);
 // A network that changes all the time must not make attempts of it all the time.
 constexpr Duration kShortestWait = std::chrono::seconds(1);
 
@@ -252,6 +255,7 @@ void Connector::on(const event::Alive& /*event*/, TimePoint now) {
   if (state_ != State::kProbing) return;
   transition(State::kUp);
   has_been_up_ = true;
+  network_is_new_ = false;
   failed_attempts_ = 0;
   up_since_ = now;
   last_error_.reset();
@@ -352,7 +356,8 @@ void Connector::attempt_failed(const Error& error, bool transient, TimePoint now
     return;
   }
   act(action::DropTransport{});
-  wait(backoff_.after_failure(), now);
+  const bool soon = std::exchange(network_is_new_, false);
+  wait(soon ? kWaitForNeighbour : backoff_.after_failure(), now);
 }
 
 bool Connector::worth_retrying(const Error& error, bool transient) const {
@@ -390,6 +395,7 @@ void Connector::on(const event::Tick& /*event*/, TimePoint now) {
 // in the kernel to be sent again would wait longer than a new connection takes. What is being set
 // up in the system has to come to its end.
 void Connector::on(const event::NetworkChanged& /*event*/, TimePoint now) {
+  network_is_new_ = has_been_up_;
   if (state_ == State::kWaiting) {
     backoff_ = {};
     failed_attempts_ = 0;

@@ -251,6 +251,7 @@ class Connector {
   size_t failed_attempts_ = 0;       // since the tunnel was up
   TimePoint deadline_{};             // of the attempt, or of the wait
   TimePoint waiting_since_{};
+  bool network_is_new_ = false;  // no attempt has failed in it
   TimePoint up_since_{};
   Backoff backoff_;
   wire::AttachMode renewing_ = wire::AttachMode::kNone;

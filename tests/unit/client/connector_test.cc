@@ -438,6 +438,10 @@ TEST(Connector, AChangedNetworkEndsTheWait) {
   rig.now += 5s;
   EXPECT_EQ(rig.step(event::NetworkChanged{}), "connect 192.0.2.1:443") << "without resolving";
   (void)rig.step(event::Failed{network(), true});
+  EXPECT_EQ(rig.connector.next_attempt() - rig.now, 250ms) << "a neighbour may have been missing";
+  EXPECT_EQ(rig.tick(), "resolve");
+  (void)rig.step(event::Resolved{{kFirst}});
+  (void)rig.step(event::Failed{network(), true});
   EXPECT_EQ(rig.connector.next_attempt() - rig.now, 1s) << "the pauses begin anew";
 }
 
