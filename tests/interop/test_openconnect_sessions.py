@@ -150,9 +150,15 @@ def test_a_nat_that_gives_udp_another_port(server, client_host):
     before = server.session("alice")
     handshakes = server.status()["udp"]["handshakes"]
     talk = talk_of(server, client_host)
+    # What comes in first would make the box take the old port for one that it knows.
     client_host.run("nft", "add table ip box")
-    client_host.run("nft", "add chain ip box o { type nat hook postrouting priority srcnat; }")
-    client_host.run("nft", "add rule ip box o udp dport 443 masquerade to :61000-61999")
+    client_host.run("nft", "add chain ip box in { type filter hook prerouting priority raw; }")
+    client_host.run("nft", "add rule ip box in udp sport 443 drop")
+    client_host.run("nft", "add chain ip box out { type nat hook postrouting priority srcnat; }")
+    client_host.run("nft", "add rule ip box out udp dport 443 counter masquerade to :61000-61999")
+    wait_until(lambda: "packets 0" not in client_host.run("nft", "list table ip box").stdout,
+               "the box giving out another port", 10)
+    client_host.run("nft", "flush chain ip box in")
     wait_until(lambda: server.status()["udp"]["handshakes"] > handshakes, "another handshake", 15)
     wait_for_dtls(server)
     talk.wait_for_more()
