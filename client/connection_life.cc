@@ -216,6 +216,8 @@ void Connection::on_channel_end(tunnel::TunnelSession& /*session*/, const tunnel
 void Connection::connection_lost(const std::string& why) {
   if (can_roam()) {
     log::info("tunnel", "the TLS connection is gone, DTLS goes on", {{"why", why}});
+    // Does it? Without data, nobody would ask for as long as DPD waits.
+    tunnel_.find(kSession)->path_changed();
     return handle(event::Renew{wire::AttachMode::kRoam});
   }
   handle(event::Failed{fail(ErrorCode::kNetwork, why, endpoint_.to_string()), true});

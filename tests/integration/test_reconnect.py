@@ -32,7 +32,7 @@ def up(server, client_host, channel, **session):
 
 
 @pytest.mark.parametrize("channel", ["tls", "dtls"])
-@pytest.mark.parametrize("outage", [5, 30])
+@pytest.mark.parametrize("outage", [5, pytest.param(30, marks=pytest.mark.slow)])
 def test_a_pulled_cable(wire, server, client_host, channel, outage):
     client = up(server, client_host, channel)
     before = server.session("alice")

@@ -12,6 +12,9 @@ from harness.certs import SERVER, Ca
 from harness.cstp import RawClient, value_of
 from harness.culvert import INSIDE4, NAME, Client
 from harness.wait import wait_until
+from test_udp import wait_for_channel
+
+NOTICED = 8  # seconds for a loss without data to be noticed, on either channel; DPD asks after 30
 
 
 @pytest.mark.smoke
@@ -58,13 +61,16 @@ def test_a_killed_client_leaves_a_session_that_its_next_login_replaces_or_joins(
     alice.host.ping(INSIDE4)
 
 
-@pytest.mark.slow
-def test_the_client_comes_back_when_the_server_was_killed(alice, running_server):
+@pytest.mark.parametrize("channel", ["tls", "dtls"])
+def test_the_client_comes_back_when_the_server_was_killed(server, client_host, channel):
+    server.configure("udp", enabled=channel == "dtls").start()
+    alice = server.new_client(client_host, "alice")
     foreground = alice.start()
     alice.wait_until_up()
-    running_server.kill()
-    wait_until(lambda: not alice.is_up(), "the loss being noticed", 30)
-    running_server.start()
+    wait_for_channel(alice, channel)
+    server.kill()
+    wait_until(lambda: not alice.is_up(), "the loss being noticed", NOTICED)
+    server.start()
     alice.wait_until_up(60)
     alice.host.ping(INSIDE4)
     assert foreground.running
@@ -77,7 +83,7 @@ def test_while_the_server_is_away_nothing_leaks_past_the_tunnel(server, client_h
     alice.start()
     alice.wait_until_up()
     server.kill()
-    wait_until(lambda: not alice.is_up(), "the loss being noticed", 30)
+    wait_until(lambda: not alice.is_up(), "the loss being noticed", NOTICED)
     assert alice.host.json("route", "get", "203.0.113.9")[0]["dev"] != "eth0"
 
 
@@ -85,7 +91,7 @@ def test_a_stopped_server_tells_clients_to_come_back(alice, running_server):
     alice.start()
     alice.wait_until_up()
     running_server.stop()
-    wait_until(lambda: not alice.is_up(), "the loss being noticed", 30)
+    wait_until(lambda: not alice.is_up(), "the loss being noticed", NOTICED)
     running_server.start()
     alice.wait_until_up(60)
 
