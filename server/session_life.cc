@@ -183,6 +183,10 @@ void SessionManager::on_data_event(DataEvent event) {
         session->former->lives = false;  // the connection that replaces it is on its way
         break;
       }
+      if (event.kind == DataEvent::Kind::kEnded) {  // what is lost alone is kept for the next one
+        session->on_data_plane = false;
+        session->carried = session->counters;
+      }
       log::info("session", "connection lost",
                 {{"session", session->id.value()},
                  {"user", session->user},
