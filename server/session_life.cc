@@ -173,7 +173,7 @@ void SessionManager::on_data_event(DataEvent event) {
   }
   switch (event.kind) {
     case DataEvent::Kind::kPeerEnded:
-      session->on_data_plane = false;
+      note_forgotten(*session);
       end_session(*session, event.reason.empty() ? "the client disconnected"
                                                  : "the client disconnected: " + event.reason);
       break;
@@ -183,10 +183,8 @@ void SessionManager::on_data_event(DataEvent event) {
         session->former->lives = false;  // the connection that replaces it is on its way
         break;
       }
-      if (event.kind == DataEvent::Kind::kEnded) {  // what is lost alone is kept for the next one
-        session->on_data_plane = false;
-        session->carried = session->counters;
-      }
+      // What is lost alone is kept for the next connection.
+      if (event.kind == DataEvent::Kind::kEnded) note_forgotten(*session);
       log::info("session", "connection lost",
                 {{"session", session->id.value()},
                  {"user", session->user},
@@ -305,9 +303,13 @@ void SessionManager::end_session(Session& session, std::string reason) {
 // Messages to the data thread keep their order: whoever gets the addresses next comes later.
 void SessionManager::forget_channel(Session& session) {
   if (!session.on_data_plane) return;
+  note_forgotten(session);
+  env_.carrier.forget(session.id);
+}
+
+void SessionManager::note_forgotten(Session& session) {
   session.on_data_plane = false;
   session.carried = session.counters;
-  env_.carrier.forget(session.id);
 }
 
 void SessionManager::finalize(Session& session) {

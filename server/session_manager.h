@@ -134,6 +134,8 @@ class SessionManager {
   void wear(Session& session, const SessionStats& stats);
   void end_session(Session& session, std::string reason);
   void forget_channel(Session& session);
+  // The data thread has forgotten it by itself: what it had counted is added up here.
+  void note_forgotten(Session& session);
   void finalize(Session& session);
   void release(Session& session);
   void update_stats(Session& session, const SessionStats& stats);

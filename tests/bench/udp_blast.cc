@@ -8,7 +8,8 @@
 //   udp_blast send ADDRESS PORT PAYLOAD RATE SECONDS [TRAIN]
 //       RATE datagrams a second of PAYLOAD bytes (16 or more); 0: as fast as possible. With TRAIN
 //       (2 to 64) that many leave as one UDP_SEGMENT train, as QUIC senders do. Prints "offered"
-//       and "seconds" as JSON. What a full queue refuses counts as offered: it was lost.
+//       and "seconds" as JSON. What a full queue refuses counts as offered: it was lost; so does
+//       what is sent while there is no way to the receiver.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
@@ -140,6 +141,11 @@ struct Offer {
   size_t train;  // datagrams a UDP_SEGMENT send; 1: without
 };
 
+bool is_loss(int error) {
+  return error == ENOBUFS || error == EAGAIN || error == ECONNREFUSED || error == ENETUNREACH ||
+         error == EHOSTUNREACH;
+}
+
 class Outbox {
  public:
   Outbox(int fd, const Offer& offer)
@@ -165,8 +171,7 @@ class Outbox {
     }
     for (size_t done = 0; done < messages;) {
       const int sent = sendmmsg(fd_, &messages_[done], static_cast<unsigned>(messages - done), 0);
-      if (sent < 0 && errno != ENOBUFS && errno != EAGAIN && errno != ECONNREFUSED)
-        check(sent, "sendmmsg");
+      if (sent < 0 && !is_loss(errno)) check(sent, "sendmmsg");
       done += sent > 0 ? static_cast<size_t>(sent) : 1;
     }
   }
