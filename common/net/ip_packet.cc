@@ -133,6 +133,11 @@ uint64_t mix_addresses(Bytes packet, Family family, uint64_t state) {
 
 }  // namespace
 
+std::optional<Family> whole_ip_family(Bytes packet) {
+  const auto family = family_of(packet);
+  return family && layout_of(packet, *family) ? family : std::nullopt;
+}
+
 std::optional<IpView> parse_ip(Bytes packet) {
   const auto family = family_of(packet);
   if (!family) return std::nullopt;

@@ -40,6 +40,9 @@ struct IpView {
 // exceed what is there. Bytes after total_length are ignored (they are not part of the packet).
 [[nodiscard]] std::optional<IpView> parse_ip(Bytes packet);
 
+// Would parse_ip() take it? The family, if so: for whoever needs the addresses and no more.
+[[nodiscard]] std::optional<Family> whole_ip_family(Bytes packet);
+
 // The family, if the fixed header of that version is there: all that the accessors below need.
 // Cheaper than parse_ip() and enough to route by address; lengths are not checked.
 [[nodiscard]] inline std::optional<Family> family_of(Bytes packet) {

@@ -63,6 +63,13 @@ class PacketBatch {
                                       : stride_for(headroom_ + skip + length);
   }
 
+  // Adds a packet that lies elsewhere and takes up no slot's memory. It must outlive the batch's
+  // next clear(), with headroom as its user needs it. REQUIRES: !full().
+  void add_foreign(MutableBytes packet) {
+    assert(!full());
+    packets_.push_back(packet);
+  }
+
   // Packet `i`, in the order of the commits. Valid until clear() or destruction.
   // REQUIRES: i < size().
   [[nodiscard]] MutableBytes operator[](size_t i) const {

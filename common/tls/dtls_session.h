@@ -62,7 +62,9 @@ class DtlsSession {
     // kOk: the record is newer than every one before it. Only then may a new source address of its
     // datagram become the peer's address (RFC 9146 section 6).
     bool newest;
-    size_t size;  // of the plaintext; 0 unless kOk
+    // kOk: in the datagram, or in `out`. The 21 bytes before it in a datagram are the caller's to
+    // overwrite (record header and nonce).
+    MutableBytes plaintext{};
   };
 
   // kUsage for a key or connection ID of the wrong length or an MTU that is too small.
@@ -101,12 +103,13 @@ class DtlsSession {
   // REQUIRES: `plaintext` and `out` don't overlap.
   size_t seal(Bytes plaintext, MutableBytes out);
 
-  // Opens a datagram's (first) record of application data into `out`. A datagram carries one record
-  // in this protocol; while more() says that this one has more, call again with an empty datagram
-  // before the next (after the last step of the handshake, too). May leave something in output():
-  // a last message of the handshake that got lost is repeated.
+  // Opens a datagram's (first) record of application data: where it lies, or into `out` what has to
+  // take the longer way through mbedTLS's buffer. Either way the datagram is used up. It carries
+  // one record in this protocol; while more() says that this one has more, call again with an empty
+  // datagram before the next (after the last step of the handshake, too). May leave something in
+  // output(): a last message of the handshake that got lost is repeated.
   // REQUIRES: `out` has room for as many bytes as the datagram has; else kNothing.
-  OpenResult open(Bytes datagram, MutableBytes out);
+  OpenResult open(MutableBytes datagram, MutableBytes out);
   [[nodiscard]] bool more() const;
 
   // Queues a close_notify alert. Harmless before or after anything.

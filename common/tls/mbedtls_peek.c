@@ -59,6 +59,86 @@ void culvert_set_replay_window(mbedtls_ssl_context* ssl, struct CulvertReplayWin
   ssl->in_window = window.seen;
 }
 
+/* RFC 6347 section 4.1; with a connection ID, RFC 9146 section 4: the ID lies before the length. */
+enum { HEADER = 13, CONTENT_TYPE = 0, VERSION = 1, COUNTER = 3, CID = 11, LENGTH_SIZE = 2 };
+static const unsigned char dtls_1_2[2] = {0xfe, 0xfd};
+
+int culvert_seal_record(mbedtls_ssl_context* ssl, const unsigned char* plaintext, size_t size,
+                        unsigned char* out, size_t capacity, size_t* record_size) {
+  mbedtls_ssl_transform* const keys = ssl->transform_out;
+  if (keys == NULL || ssl->out_left != 0) return MBEDTLS_ERR_SSL_INTERNAL_ERROR;
+  const size_t header = HEADER + (size_t)keys->out_cid_len;
+  const size_t explicit_nonce = keys->ivlen - keys->fixed_ivlen;
+  if (capacity < header + explicit_nonce || capacity - header - explicit_nonce < size) {
+    return MBEDTLS_ERR_SSL_BUFFER_TOO_SMALL;
+  }
+  mbedtls_record record;
+  record.buf = out + header;
+  record.buf_len = capacity - header;
+  record.data_offset = explicit_nonce;
+  record.data_len = size;
+  memcpy(record.ctr, ssl->cur_out_ctr, sizeof(record.ctr));
+  memcpy(record.ver, dtls_1_2, sizeof(record.ver));
+  record.type = MBEDTLS_SSL_MSG_APPLICATION_DATA;
+  record.cid_len = 0; /* filled in with the ID, as the type is */
+  memcpy(record.buf + record.data_offset, plaintext, size);
+  const int ret = mbedtls_ssl_encrypt_buf(ssl, keys, &record, ssl->conf->f_rng, ssl->conf->p_rng);
+  if (ret != 0) return ret;
+  if (record.data_offset != 0 || record.cid_len != keys->out_cid_len) {
+    return MBEDTLS_ERR_SSL_INTERNAL_ERROR;
+  }
+  out[CONTENT_TYPE] = record.type;
+  memcpy(out + VERSION, dtls_1_2, sizeof(dtls_1_2));
+  memcpy(out + COUNTER, record.ctr, sizeof(record.ctr));
+  memcpy(out + CID, record.cid, record.cid_len);
+  MBEDTLS_PUT_UINT16_BE(record.data_len, out, header - LENGTH_SIZE);
+  *record_size = header + record.data_len;
+  for (size_t i = sizeof(ssl->cur_out_ctr); i > 2; --i) { /* before them is the epoch */
+    if (++ssl->cur_out_ctr[i - 1] != 0) return 0;
+  }
+  return MBEDTLS_ERR_SSL_COUNTER_WRAPPING;
+}
+
+int culvert_can_open_in_place(const mbedtls_ssl_context* ssl) {
+  const mbedtls_ssl_transform* const keys = ssl->transform_in;
+  return ssl->handshake == NULL && keys != NULL && ssl->in_offt == NULL &&
+         mbedtls_ssl_check_pending(ssl) == 0;
+}
+
+/* As mbedtls_ssl_dtls_replay_update() has it. */
+static void remember(mbedtls_ssl_context* ssl, uint64_t number) {
+  if (number > ssl->in_window_top) {
+    const uint64_t shift = number - ssl->in_window_top;
+    ssl->in_window = (shift < 64 ? ssl->in_window << shift : 0) | 1;
+    ssl->in_window_top = number;
+  } else if (ssl->in_window_top - number < 64) {
+    ssl->in_window |= (uint64_t)1 << (ssl->in_window_top - number);
+  }
+}
+
+int culvert_open_record(mbedtls_ssl_context* ssl, unsigned char* record, size_t size, size_t header,
+                        struct CulvertOpenedRecord* opened) {
+  const size_t cid_size = header - HEADER;
+  if (cid_size > MBEDTLS_SSL_CID_IN_LEN_MAX) return MBEDTLS_ERR_SSL_UNEXPECTED_CID;
+  mbedtls_record inner;
+  inner.buf = record;
+  inner.buf_len = size;
+  inner.data_offset = header;
+  inner.data_len = size - header;
+  inner.type = record[CONTENT_TYPE];
+  memcpy(inner.ver, record + VERSION, sizeof(inner.ver));
+  memcpy(inner.ctr, record + COUNTER, sizeof(inner.ctr));
+  inner.cid_len = (uint8_t)cid_size;
+  memcpy(inner.cid, record + CID, cid_size);
+  const uint64_t number = MBEDTLS_GET_UINT64_BE(inner.ctr, 0) & 0xffffffffffff;
+  const int ret = mbedtls_ssl_decrypt_buf(ssl, ssl->transform_in, &inner);
+  if (ret != 0) return ret;
+  remember(ssl, number);
+  opened->plaintext = inner.buf + inner.data_offset;
+  opened->size = inner.type == MBEDTLS_SSL_MSG_APPLICATION_DATA ? inner.data_len : 0;
+  return 0;
+}
+
 void culvert_forget_estimated_mtu(mbedtls_ssl_context* ssl) {
   if (ssl->handshake != NULL) ssl->handshake->mtu = 0;
 }

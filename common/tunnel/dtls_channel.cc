@@ -41,6 +41,9 @@ constexpr size_t kRequestSize = 3;
 constexpr Duration kHearingTime = std::chrono::seconds(2);
 constexpr TimePoint kNever = TimePoint::max();
 
+// Packets that are opened where they lie have this before them: record header, nonce and type.
+static_assert(tls::kDtlsRecordHeader + 8 + 1 >= kChannelHeadroom);
+
 bool is_record_of_data(Bytes datagram) {
   return datagram[0] == kApplicationType || datagram[0] == std::byte{kConnectionIdType};
 }
@@ -285,7 +288,7 @@ DtlsChannel::Association* DtlsChannel::find(const UdpPort& port, const net::UdpP
   return nullptr;
 }
 
-void DtlsChannel::take_datagram(UdpPort& port, const net::UdpPath& path, Bytes datagram) {
+void DtlsChannel::take_datagram(UdpPort& port, const net::UdpPath& path, MutableBytes datagram) {
   if (is_record_of_data(datagram)) {
     Association* const owner = find(port, path, datagram);
     if (owner == nullptr) return;
@@ -311,11 +314,12 @@ void DtlsChannel::take_datagram(UdpPort& port, const net::UdpPath& path, Bytes d
   }
 }
 
-void DtlsChannel::open(Association& association, Bytes datagram, const net::UdpPath& path) {
+void DtlsChannel::open(Association& association, MutableBytes datagram, const net::UdpPath& path) {
   net::PacketBatch& inbound = scratch_.inbound;
   for (bool more = true; more; more = association.dtls->more()) {
     if (inbound.full()) pass_on();
-    // The type byte comes to lie before the slot, the packet at its beginning.
+    // Of what is opened there, the type byte comes to lie before the slot, the packet at its
+    // beginning.
     const MutableBytes room = net::extend_front(inbound.free_space(), 1);
     const auto result = association.dtls->open(std::exchange(datagram, {}), room);
     switch (result.what) {
@@ -324,7 +328,7 @@ void DtlsChannel::open(Association& association, Bytes datagram, const net::UdpP
         if (result.newest && front_ != nullptr && !(association.path == path)) {
           move_to(association, path);
         }
-        take(association, room.first(result.size));
+        take(association, result.plaintext);
         break;
       case Opened::kNothing:
         break;
@@ -343,7 +347,14 @@ void DtlsChannel::open(Association& association, Bytes datagram, const net::UdpP
 void DtlsChannel::take(Association& association, MutableBytes plaintext) {
   const std::byte type = plaintext[0];
   if (type == kData) {
-    if (plaintext.size() > 1) scratch_.inbound.commit(plaintext.size() - 1);
+    const MutableBytes packet = plaintext.subspan(1);
+    if (packet.empty()) return;
+    net::PacketBatch& inbound = scratch_.inbound;
+    if (packet.data() == inbound.free_space().data()) {
+      inbound.commit(packet.size());
+    } else {
+      inbound.add_foreign(packet);  // it lies in its datagram
+    }
   } else if (type == kDpdRequest) {
     // Echoed whole: the other side looks how much gets through (openconnect-protocol 6.6). If our
     // records are longer than the peer's, the largest echoes have to be shorter: the beginning says

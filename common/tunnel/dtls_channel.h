@@ -142,8 +142,8 @@ class DtlsChannel final : public Channel, private UdpPort::Sink {
   void on_too_large(UdpPort& port, const net::UdpPath& path, uint16_t size) override;
 
   [[nodiscard]] Association* find(const UdpPort& port, const net::UdpPath& path, Bytes datagram);
-  void take_datagram(UdpPort& port, const net::UdpPath& path, Bytes datagram);
-  void open(Association& association, Bytes datagram, const net::UdpPath& path);
+  void take_datagram(UdpPort& port, const net::UdpPath& path, MutableBytes datagram);
+  void open(Association& association, MutableBytes datagram, const net::UdpPath& path);
   void take(Association& association, MutableBytes plaintext);
   void pass_on();
   void take_answer(Bytes answer);

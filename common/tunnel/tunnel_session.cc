@@ -75,13 +75,13 @@ void TunnelSession::flush_stream() {
 // What a peer may put inside: whole IP packets from its own addresses. Its kernel's link-scope
 // chatter is expected and has a counter of its own, so that the spoofing counter means something.
 bool TunnelSession::admits(Bytes packet) {
-  const auto view = net::parse_ip(packet);
-  if (!view) {
+  const auto family = net::whole_ip_family(packet);
+  if (!family) {
     counters_.drop(DropReason::kMalformed);
     return false;
   }
   if (spec_.sources.empty()) return true;
-  const IpAddress& source = view->source;
+  const IpAddress source = net::source_of(packet, *family);
   for (const Prefix& own : spec_.sources)
     if (own.contains(source)) return true;
   const bool link_scope =

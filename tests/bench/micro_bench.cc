@@ -122,7 +122,7 @@ void dtls_open(State& state) {
       record.resize(pair.client->seal(plain, record));
     }
     state.ResumeTiming();
-    for (const auto& record : records) {
+    for (auto& record : records) {
       if (pair.server->open(record, out).what != tls::Opened::kOk)
         state.SkipWithError("it does not open");
     }

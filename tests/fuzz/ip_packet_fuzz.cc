@@ -7,6 +7,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const culvert::Bytes packet = std::as_bytes(std::span(data, size));
   const uint32_t hash = culvert::net::flow_hash(packet, 7);
   const auto view = culvert::net::parse_ip(packet);
+  if (culvert::net::whole_ip_family(packet).has_value() != view.has_value()) std::abort();
   if (!view) return 0;
   if (view->total_length > size || view->header_length > view->total_length) std::abort();
   if (view->header_length + view->payload.size() != view->total_length) std::abort();

@@ -97,8 +97,10 @@ TEST(ParseIp, RefusesWhatContradictsItself) {
       {"IPv4 packet cut off", Packet(v4.begin(), v4.end() - 1)},
       {"IPv6 packet cut off", Packet(v6.begin(), v6.end() - 1)},
   };
-  for (const Row& row : rows)
+  for (const Row& row : rows) {
     EXPECT_FALSE(parse_ip(row.packet)) << row.what;
+    EXPECT_FALSE(whole_ip_family(row.packet)) << row.what;
+  }
 }
 
 TEST(ParseIp, KnowsFragments) {
@@ -170,6 +172,7 @@ TEST(IpAccessors, AgreeWithTheView) {
     const auto family = family_of(packet);
     ASSERT_TRUE(view && family);
     EXPECT_EQ(*family, view->family);
+    EXPECT_EQ(family, whole_ip_family(packet));
     EXPECT_EQ(source_of(packet, *family), view->source);
     EXPECT_EQ(destination_of(packet, *family), view->destination);
   }
