@@ -60,14 +60,14 @@ void culvert_set_replay_window(mbedtls_ssl_context* ssl, struct CulvertReplayWin
 }
 
 /* RFC 6347 section 4.1; with a connection ID, RFC 9146 section 4: the ID lies before the length. */
-enum { HEADER = 13, CONTENT_TYPE = 0, VERSION = 1, COUNTER = 3, CID = 11, LENGTH_SIZE = 2 };
-static const unsigned char dtls_1_2[2] = {0xfe, 0xfd};
+enum { kHeader = 13, kContentType = 0, kVersion = 1, kCounter = 3, kCid = 11, kLengthSize = 2 };
+static const unsigned char kDtls12[2] = {0xfe, 0xfd};
 
 int culvert_seal_record(mbedtls_ssl_context* ssl, const unsigned char* plaintext, size_t size,
                         unsigned char* out, size_t capacity, size_t* record_size) {
   mbedtls_ssl_transform* const keys = ssl->transform_out;
   if (keys == NULL || ssl->out_left != 0) return MBEDTLS_ERR_SSL_INTERNAL_ERROR;
-  const size_t header = HEADER + (size_t)keys->out_cid_len;
+  const size_t header = kHeader + (size_t)keys->out_cid_len;
   const size_t explicit_nonce = keys->ivlen - keys->fixed_ivlen;
   if (capacity < header + explicit_nonce || capacity - header - explicit_nonce < size) {
     return MBEDTLS_ERR_SSL_BUFFER_TOO_SMALL;
@@ -78,7 +78,7 @@ int culvert_seal_record(mbedtls_ssl_context* ssl, const unsigned char* plaintext
   record.data_offset = explicit_nonce;
   record.data_len = size;
   memcpy(record.ctr, ssl->cur_out_ctr, sizeof(record.ctr));
-  memcpy(record.ver, dtls_1_2, sizeof(record.ver));
+  memcpy(record.ver, kDtls12, sizeof(record.ver));
   record.type = MBEDTLS_SSL_MSG_APPLICATION_DATA;
   record.cid_len = 0; /* filled in with the ID, as the type is */
   memcpy(record.buf + record.data_offset, plaintext, size);
@@ -87,11 +87,11 @@ int culvert_seal_record(mbedtls_ssl_context* ssl, const unsigned char* plaintext
   if (record.data_offset != 0 || record.cid_len != keys->out_cid_len) {
     return MBEDTLS_ERR_SSL_INTERNAL_ERROR;
   }
-  out[CONTENT_TYPE] = record.type;
-  memcpy(out + VERSION, dtls_1_2, sizeof(dtls_1_2));
-  memcpy(out + COUNTER, record.ctr, sizeof(record.ctr));
-  memcpy(out + CID, record.cid, record.cid_len);
-  MBEDTLS_PUT_UINT16_BE(record.data_len, out, header - LENGTH_SIZE);
+  out[kContentType] = record.type;
+  memcpy(out + kVersion, kDtls12, sizeof(kDtls12));
+  memcpy(out + kCounter, record.ctr, sizeof(record.ctr));
+  memcpy(out + kCid, record.cid, record.cid_len);
+  MBEDTLS_PUT_UINT16_BE(record.data_len, out, header - kLengthSize);
   *record_size = header + record.data_len;
   for (size_t i = sizeof(ssl->cur_out_ctr); i > 2; --i) { /* before them is the epoch */
     if (++ssl->cur_out_ctr[i - 1] != 0) return 0;
@@ -118,18 +118,18 @@ static void remember(mbedtls_ssl_context* ssl, uint64_t number) {
 
 int culvert_open_record(mbedtls_ssl_context* ssl, unsigned char* record, size_t size, size_t header,
                         struct CulvertOpenedRecord* opened) {
-  const size_t cid_size = header - HEADER;
+  const size_t cid_size = header - kHeader;
   if (cid_size > MBEDTLS_SSL_CID_IN_LEN_MAX) return MBEDTLS_ERR_SSL_UNEXPECTED_CID;
   mbedtls_record inner;
   inner.buf = record;
   inner.buf_len = size;
   inner.data_offset = header;
   inner.data_len = size - header;
-  inner.type = record[CONTENT_TYPE];
-  memcpy(inner.ver, record + VERSION, sizeof(inner.ver));
-  memcpy(inner.ctr, record + COUNTER, sizeof(inner.ctr));
+  inner.type = record[kContentType];
+  memcpy(inner.ver, record + kVersion, sizeof(inner.ver));
+  memcpy(inner.ctr, record + kCounter, sizeof(inner.ctr));
   inner.cid_len = (uint8_t)cid_size;
-  memcpy(inner.cid, record + CID, cid_size);
+  memcpy(inner.cid, record + kCid, cid_size);
   const uint64_t number = MBEDTLS_GET_UINT64_BE(inner.ctr, 0) & 0xffffffffffff;
   const int ret = mbedtls_ssl_decrypt_buf(ssl, ssl->transform_in, &inner);
   if (ret != 0) return ret;

@@ -404,6 +404,7 @@ TEST_F(DtlsRecords, AreNotDisturbedByWhatIsAppended) {
 
 TEST_P(DtlsRecordOrder, RecordsAreTakenOutOfOrderWithinAWindowAndOnlyTheNewestSaysSo) {
   std::vector<Datagram> records;
+  records.reserve(5000);
   for (int i = 0; i < 5000; ++i)
     records.push_back(DtlsPair::seal(*pair.client, text(i)));
   EXPECT_TRUE(DtlsPair::open(*pair.server, records[4900]).newest);
@@ -426,6 +427,7 @@ TEST_P(DtlsRecordOrder, RecordsAreTakenOutOfOrderWithinAWindowAndOnlyTheNewestSa
 
 TEST_P(DtlsRecordOrder, RecordsAreOpenedOnceWhateverTheirOrder) {
   std::vector<std::pair<int, Datagram>> records;
+  records.reserve(3000);
   for (int i = 0; i < 3000; ++i)
     records.emplace_back(i, DtlsPair::seal(*pair.client, text(i)));
   std::shuffle(records.begin(), records.end(), std::minstd_rand(11));
