@@ -62,8 +62,8 @@ class DtlsSession {
     // kOk: the record is newer than every one before it. Only then may a new source address of its
     // datagram become the peer's address (RFC 9146 section 6).
     bool newest;
-    // kOk: in the datagram, or in `out`. The 21 bytes before it in a datagram are the caller's to
-    // overwrite (record header and nonce).
+    // kOk: in the datagram, or in `out`. The 13 bytes before it in a datagram (the record's header;
+    // some ciphers have a nonce behind it) are the caller's to overwrite.
     MutableBytes plaintext{};
   };
 

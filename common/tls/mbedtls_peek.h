@@ -1,5 +1,6 @@
-// The few things that we need to know from mbedTLS, or tell it, and that have no public interface.
-// All access to its private fields is in mbedtls_peek.c, which is tied to 3.6.
+// The few things that we need to know from mbedTLS, tell it, or have it do on our own memory, and
+// that have no public interface. All access to its private fields is in mbedtls_peek.c, which is
+// tied to 3.6.
 #pragma once
 
 #include <mbedtls/ssl.h>

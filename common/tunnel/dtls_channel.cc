@@ -41,8 +41,9 @@ constexpr size_t kRequestSize = 3;
 constexpr Duration kHearingTime = std::chrono::seconds(2);
 constexpr TimePoint kNever = TimePoint::max();
 
-// Packets that are opened where they lie have this before them: record header, nonce and type.
-static_assert(tls::kDtlsRecordHeader + 8 + 1 >= kChannelHeadroom);
+// Packets that are opened where they lie have this before them, record header and type, and need
+// no more than the TUN's header. (Their way leads there only: not into another channel.)
+static_assert(tls::kDtlsRecordHeader + 1 >= net::kVnetHeaderSizeLong);
 
 bool is_record_of_data(Bytes datagram) {
   return datagram[0] == kApplicationType || datagram[0] == std::byte{kConnectionIdType};

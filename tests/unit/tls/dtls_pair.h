@@ -217,4 +217,9 @@ struct DtlsPair {
   int to_client_count_ = 0;
 };
 
+inline void expect_both_ways(DtlsPair& pair) {
+  EXPECT_EQ("up", DtlsPair::carry(*pair.client, *pair.server, "up"));
+  EXPECT_EQ("down", DtlsPair::carry(*pair.server, *pair.client, "down"));
+}
+
 }  // namespace culvert::tls
