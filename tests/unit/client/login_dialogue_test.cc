@@ -34,8 +34,8 @@ class Table final : public Answers {
   int cancelled = 0;
 };
 
-struct Rig {
-  explicit Rig(Answers* answers) : dialogue(profile, "alice", answers) {}
+struct DialogueRig {
+  explicit DialogueRig(Answers* answers) : dialogue(profile, "alice", answers) {}
 
   static Profile make_profile() {
     Profile made;
@@ -83,7 +83,7 @@ const std::string kPassword = "<input type='password' name='password' label='Pas
 TEST(LoginDialogue, FillsInWhatIsKnownAndAsksTheRest) {
   Table table;
   table.values = {{"password", "secret"}};
-  Rig rig(&table);
+  DialogueRig rig(&table);
   const Status status = rig.answer(form(kUser + kPassword +
                                         "<input type='hidden' name='h' value='&lt;v&gt;'/>"
                                         "<input type='submit' name='s'/>"
@@ -97,13 +97,13 @@ TEST(LoginDialogue, FillsInWhatIsKnownAndAsksTheRest) {
 }
 
 TEST(LoginDialogue, ANameFieldAloneNeedsNobody) {
-  Rig rig(nullptr);
+  DialogueRig rig(nullptr);
   ASSERT_TRUE(rig.answer(form(kUser)));
   EXPECT_EQ(rig.reply(), "POST /auth username=alice");
 }
 
 TEST(LoginDialogue, WithoutAnybodyToAskItSaysWhatIsWanted) {
-  Rig rig(nullptr);
+  DialogueRig rig(nullptr);
   const Status status = rig.answer(form(kUser + kPassword));
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().code, ErrorCode::kNeedsInteraction);
@@ -115,7 +115,7 @@ TEST(LoginDialogue, WithoutAnybodyToAskItSaysWhatIsWanted) {
 TEST(LoginDialogue, ACommandIsAskedOnceForAField) {
   Table table;
   table.values = {{"password", "wrong"}, {"secondary_password", "123456"}};
-  Rig rig(&table);
+  DialogueRig rig(&table);
   ASSERT_TRUE(rig.answer(form(kPassword)));
   ASSERT_TRUE(rig.answer(form("<input type='password' name='secondary_password'/>")));
   const Status again = rig.answer("<auth id='main'><message>Login failed.</message><form>" +
@@ -131,7 +131,7 @@ TEST(LoginDialogue, APersonMayTryAgain) {
   Table table;
   table.person = true;
   table.values = {{"password", "wrong"}};
-  Rig rig(&table);
+  DialogueRig rig(&table);
   ASSERT_TRUE(rig.answer(form(kPassword), "c0"));
   ASSERT_TRUE(rig.answer(form(kPassword)));
   EXPECT_EQ(rig.reply(), "POST /auth password=wrong [webvpncontext=c0]") << "the cookie is kept";
@@ -140,7 +140,7 @@ TEST(LoginDialogue, APersonMayTryAgain) {
 
 TEST(LoginDialogue, NoAnswerIsTheEnd) {
   Table table;
-  Rig rig(&table);
+  DialogueRig rig(&table);
   const Status status = rig.answer(form(kPassword));
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().code, ErrorCode::kNeedsInteraction);
@@ -148,7 +148,7 @@ TEST(LoginDialogue, NoAnswerIsTheEnd) {
 
 TEST(LoginDialogue, FormsThatMakeNoSense) {
   Table table;
-  Rig rig(&table);
+  DialogueRig rig(&table);
   for (const std::string& auth :
        {form(""), form("<input type='submit' name='s'/>"), form("<input type='sso' name='s'/>"),
         form("<select name='group_list'/>")}) {
@@ -160,7 +160,7 @@ TEST(LoginDialogue, FormsThatMakeNoSense) {
 }
 
 TEST(LoginDialogue, AConfirmationIsPostedWithoutFields) {
-  Rig rig(nullptr);
+  DialogueRig rig(nullptr);
   ASSERT_TRUE(rig.answer("<auth id='main'><authentication-complete/></auth>"));
   EXPECT_EQ(rig.reply(), "POST /groups/staff?secret");
 }
@@ -177,7 +177,7 @@ TEST(LoginDialogue, TheReplyStaysWithTheServer) {
       {"/a b", ""},
       {"/" + std::string(300, 'a'), ""}};
   for (const auto& [action, target] : cases) {
-    Rig rig(nullptr);
+    DialogueRig rig(nullptr);
     const Status status = rig.answer(form(kUser, action));
     EXPECT_EQ(status.has_value(), !target.empty()) << action;
     if (status && !target.empty()) EXPECT_EQ(rig.reply(), "POST " + target + " username=alice");
@@ -187,7 +187,7 @@ TEST(LoginDialogue, TheReplyStaysWithTheServer) {
 TEST(LoginDialogue, AfterCancellingNothingComes) {
   Table table;
   table.silent = true;
-  Rig rig(&table);
+  DialogueRig rig(&table);
   auto response = wire::parse_login_response(form(kPassword));
   ASSERT_TRUE(response);
   rig.dialogue.take({std::move(*response), {}, true});
@@ -204,7 +204,7 @@ TEST(LoginDialogue, AfterCancellingNothingComes) {
 TEST(LoginDialogue, PromptsAreEscaped) {
   Table table;
   table.values = {{"password", "x"}};
-  Rig rig(&table);
+  DialogueRig rig(&table);
   ASSERT_TRUE(rig.answer(form("<input type='password' name='password' label='a&#27;[2Jb'/>")));
   EXPECT_EQ(table.asked[0].find('\x1b'), std::string::npos);
 }

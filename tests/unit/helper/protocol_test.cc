@@ -5,7 +5,7 @@
 namespace culvert::helper {
 namespace {
 
-net::SystemRequest route_request(const char* destination) {
+net::SystemRequest route_to(const char* destination) {
   net::Route route;
   route.destination = *Prefix::parse(destination);
   route.device = "tun9";
@@ -57,10 +57,10 @@ TEST(HelperProtocol, EveryTextIsReadBack) {
   const SocketRequest socket{Family::kV6, false, 0xc0};
   EXPECT_EQ(parse_socket_request(to_text(socket)).value(), socket);
 
-  const std::vector<net::SystemRequest> requests = {route_request("10.0.0.0/8"),
+  const std::vector<net::SystemRequest> requests = {route_to("10.0.0.0/8"),
                                                     net::SetSysctl{"net/ipv4/conf/t/x", "a b\n"}};
   EXPECT_FALSE(parse_requests(to_text(requests))) << "a value with a line feed is none of ours";
-  const std::vector<net::SystemRequest> good = {requests[0], route_request("fd00::/8")};
+  const std::vector<net::SystemRequest> good = {requests[0], route_to("fd00::/8")};
   EXPECT_EQ(parse_requests(to_text(good)).value(), good);
   EXPECT_TRUE(parse_requests("").value().empty());
 
@@ -95,7 +95,7 @@ TEST(HelperProtocol, RefusesWhatIsNotAsItIsWritten) {
                            "failed code=77 what=x\n", "perhaps\n", "done output=a b\n"})
     EXPECT_FALSE(parse_answers(text)) << text;
   EXPECT_FALSE(parse_requests("add_route\n"));
-  EXPECT_FALSE(parse_requests(net::to_text(route_request("10.0.0.0/8")))) << "no line feed";
+  EXPECT_FALSE(parse_requests(net::to_text(route_to("10.0.0.0/8")))) << "no line feed";
 }
 
 }  // namespace

@@ -9,12 +9,12 @@
 namespace culvert::loop {
 namespace {
 
-using Answer = std::optional<Result<std::vector<Endpoint>>>;
+using Resolved = std::optional<Result<std::vector<Endpoint>>>;
 
 TEST(Resolver, AnswersALiteralAddressWithItself) {
   for (const std::string host : {"192.0.2.1", "2001:db8::1"}) {
     Loop loop;
-    Answer answer;
+    Resolved answer;
     const auto resolver =
         Resolver::resolve(loop, host, 443, [&](auto result) { answer = std::move(result); });
     EXPECT_FALSE(answer) << "never from inside resolve()";
@@ -27,7 +27,7 @@ TEST(Resolver, AnswersALiteralAddressWithItself) {
 
 TEST(Resolver, ResolvesLocalhostWithoutDuplicates) {
   Loop loop;
-  Answer answer;
+  Resolved answer;
   const auto resolver =
       Resolver::resolve(loop, "localhost", 8443, [&](auto result) { answer = std::move(result); });
   ASSERT_TRUE(run_until(loop, [&] { return answer.has_value(); }));
@@ -44,7 +44,7 @@ TEST(Resolver, ResolvesLocalhostWithoutDuplicates) {
 
 TEST(Resolver, FailsAsANetworkErrorThatNamesTheHost) {
   Loop loop;
-  Answer answer;
+  Resolved answer;
   // Too long a label: refused without asking a name server.
   const std::string host = std::string(70, 'x') + ".invalid";
   const auto resolver =

@@ -16,12 +16,12 @@ using testing::bytes_of;
 using testing::Packet;
 using testing::TcpFields;
 
-constexpr size_t kHeadroom = 16;
+constexpr size_t kRoomInFront = 16;
 constexpr std::byte kUntouched{0xa5};
 
 // A superpacket in a slot, with the header that the kernel would give it.
 struct Slot {
-  Slot(Bytes packet, GsoType type, size_t gso_size) : memory(kHeadroom, kUntouched) {
+  Slot(Bytes packet, GsoType type, size_t gso_size) : memory(kRoomInFront, kUntouched) {
     testing::append(memory, packet);
     const auto place = testing::transport_of(packet);
     header = {.flags = kVnetNeedsChecksum,
@@ -31,7 +31,7 @@ struct Slot {
               .checksum_offset = static_cast<uint16_t>(place.protocol == 6 ? 16 : 6)};
     verdict = check_vnet(header, bytes(), kKernelBounds);
   }
-  [[nodiscard]] MutableBytes bytes() { return MutableBytes(memory).subspan(kHeadroom); }
+  [[nodiscard]] MutableBytes bytes() { return MutableBytes(memory).subspan(kRoomInFront); }
 
   Packet memory;
   VnetHeader header;
@@ -45,7 +45,7 @@ std::vector<Packet> split(Slot& slot, size_t mtu) {
   for (MutableBytes packet = splitter.next(); !packet.empty(); packet = splitter.next()) {
     packets.emplace_back(packet.begin(), packet.end());
     // What a layer below does with its headroom must not reach the rest.
-    std::fill_n(packet.data() - kHeadroom, kHeadroom, std::byte{0xff});
+    std::fill_n(packet.data() - kRoomInFront, kRoomInFront, std::byte{0xff});
   }
   EXPECT_EQ(packets.size(), splitter.count());
   EXPECT_TRUE(splitter.next().empty());
@@ -93,9 +93,9 @@ TEST(GsoSplit, KeepsToItsSlot) {
   GsoSplitter splitter(slot.header, slot.bytes().first(5052), 1500);
   while (!splitter.next().empty()) {
   }
-  for (size_t i = 0; i < kHeadroom; ++i)
+  for (size_t i = 0; i < kRoomInFront; ++i)
     EXPECT_EQ(slot.memory[i], kUntouched);
-  for (size_t i = kHeadroom + 5052; i < slot.memory.size(); ++i)
+  for (size_t i = kRoomInFront + 5052; i < slot.memory.size(); ++i)
     EXPECT_EQ(slot.memory[i], kUntouched);
 }
 

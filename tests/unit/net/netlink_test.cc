@@ -15,10 +15,7 @@ namespace culvert::net {
 namespace {
 
 using testing::address;
-
-Prefix prefix(const char* text) {
-  return Prefix::parse(text).value();
-}
+using testing::prefix;
 
 std::string text_of(const Status& status) {
   return status ? "" : status.error().message();

@@ -26,6 +26,10 @@ inline IpAddress address(const char* text) {
   return IpAddress::parse(text).value();
 }
 
+inline Prefix prefix(const char* text) {
+  return Prefix::parse(text).value();
+}
+
 // RFC 1071 written again, byte by byte: the oracle for production code.
 inline uint16_t plain_checksum(Bytes bytes) {
   uint32_t sum = 0;

@@ -13,14 +13,13 @@
 
 #include "common/net/tun_device.h"
 #include "tests/unit/net/own_network.h"
+#include "tests/unit/net/packets.h"
 #include "tests/unit/net/temporary_folder.h"
 
 namespace culvert::net {
 namespace {
 
-Prefix prefix(const char* text) {
-  return Prefix::parse(text).value();
-}
+using testing::prefix;
 
 // A loop's queue of posted tasks: tasks run on the test's thread, inside run_one().
 class Tasks {

@@ -8,10 +8,7 @@ namespace culvert::net {
 namespace {
 
 using testing::address;
-
-Prefix prefix(const char* text) {
-  return Prefix::parse(text).value();
-}
+using testing::prefix;
 
 const std::vector<SystemRequest>& examples() {
   static const std::vector<SystemRequest> kExamples = {

@@ -20,7 +20,7 @@
 namespace culvert::net {
 namespace {
 
-constexpr size_t kPlenty = size_t{1} << 20;
+constexpr size_t kNoLimit = size_t{1} << 20;
 
 class TunOnKernel : public testing::OwnNetwork {
  protected:
@@ -72,7 +72,7 @@ TEST_F(TunOnKernel, CarriesPacketsBothWays) {
               4);
   }
   ASSERT_TRUE(readable(device->fd()));
-  const ReadOutcome read = device->read_batch(batch_, kPlenty);
+  const ReadOutcome read = device->read_batch(batch_, kNoLimit);
   EXPECT_TRUE(read.drained);
   ASSERT_EQ(batch_.size(), 3u);
   const auto view = parse_ip(batch_[0]);
@@ -184,7 +184,7 @@ TEST_F(TunOnKernel, IsSteeredByDestination) {
     for (int i = 0; i < 3; ++i) {
       if (waiting[i].revents == 0) continue;
       batch_.clear();
-      queues[static_cast<size_t>(i)].read_batch(batch_, kPlenty);
+      queues[static_cast<size_t>(i)].read_batch(batch_, kNoLimit);
       return i;
     }
     return -1;

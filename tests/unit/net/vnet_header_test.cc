@@ -12,7 +12,8 @@ namespace {
 using testing::bytes_of;
 using testing::Packet;
 
-constexpr VnetBounds kPeer{.origin = VnetOrigin::kPeer, .max_packet = 1400, .max_segments = 128};
+constexpr VnetBounds kPeerBounds{
+    .origin = VnetOrigin::kPeer, .max_packet = 1400, .max_segments = 128};
 
 Packet tcp_v4(size_t payload) {
   return testing::seal_partially(
@@ -75,7 +76,7 @@ TEST(VnetHeader, FindsTheTransportBehindExtensionHeaders) {
   Packet packet = testing::seal_partially(testing::ipv6("fd00::1", "fd00::2", 0, transport));
   VnetHeader header = tcp_header();
   header.type = GsoType::kTcpV6;
-  ASSERT_EQ(check_vnet(header, packet, kPeer), VnetVerdict::kOk);
+  ASSERT_EQ(check_vnet(header, packet, kPeerBounds), VnetVerdict::kOk);
   EXPECT_EQ(header.checksum_start, 48);
   EXPECT_EQ(header.header_length, 80);
 }
@@ -87,13 +88,13 @@ TEST(VnetHeader, TakesTheKernelsHintsAndNoneFromAPeer) {
   VnetHeader from_peer = ecn;
   EXPECT_EQ(check_vnet(ecn, packet, kKernelBounds), VnetVerdict::kOk);
   EXPECT_EQ(ecn, tcp_header());
-  EXPECT_EQ(check_vnet(from_peer, packet, kPeer), VnetVerdict::kUnknownType);
+  EXPECT_EQ(check_vnet(from_peer, packet, kPeerBounds), VnetVerdict::kUnknownType);
 
   VnetHeader valid{.flags = kVnetDataValid};
   from_peer = valid;
   EXPECT_EQ(check_vnet(valid, packet, kKernelBounds), VnetVerdict::kOk);
   EXPECT_EQ(valid, VnetHeader{});
-  EXPECT_EQ(check_vnet(from_peer, packet, kPeer), VnetVerdict::kUnknownFlags);
+  EXPECT_EQ(check_vnet(from_peer, packet, kPeerBounds), VnetVerdict::kUnknownFlags);
 }
 
 TEST(VnetHeader, MakesTheChecksumPartialThatTheKernelHasVerified) {
@@ -111,7 +112,7 @@ TEST(VnetHeader, OneSegmentIsAnOrdinaryPacket) {
   for (const size_t payload : {1u, 999u, 1000u}) {
     Packet packet = tcp_v4(payload);
     VnetHeader header = tcp_header();
-    ASSERT_EQ(check_vnet(header, packet, kPeer), VnetVerdict::kOk);
+    ASSERT_EQ(check_vnet(header, packet, kPeerBounds), VnetVerdict::kOk);
     EXPECT_FALSE(header.is_superpacket());
     EXPECT_TRUE(header.needs_checksum());
     EXPECT_EQ(header.gso_size, 0);
@@ -197,7 +198,7 @@ TEST(VnetHeader, RefusesFromAPeerWhatDoesNotFitThePacket) {
     VnetHeader header = tcp_header();
     Packet packet = tcp_v4(5000);
     row.change(header, packet);
-    EXPECT_EQ(name_of(check_vnet(header, packet, kPeer)), name_of(row.verdict)) << row.what;
+    EXPECT_EQ(name_of(check_vnet(header, packet, kPeerBounds)), name_of(row.verdict)) << row.what;
   }
 }
 
@@ -223,7 +224,7 @@ TEST(VnetHeader, RefusesAPeersChecksumThatIsNotTheTransports) {
     VnetHeader header{.flags = 1, .gso_size = 17, .checksum_start = 20, .checksum_offset = 6};
     Packet packet = udp_v4(100);
     row.change(header, packet);
-    const VnetVerdict verdict = check_vnet(header, packet, kPeer);
+    const VnetVerdict verdict = check_vnet(header, packet, kPeerBounds);
     EXPECT_EQ(name_of(verdict), name_of(row.verdict)) << row.what;
     if (verdict != VnetVerdict::kOk) continue;
     EXPECT_EQ(header.gso_size, 0);
@@ -244,7 +245,7 @@ TEST(VnetHeader, RefusesStacksOfHeadersThatAreTooLong) {
 TEST(VnetHeader, UdpTrainsHaveTheirOwnHeaderLength) {
   Packet packet = udp_v4(3000);
   VnetHeader header{.flags = 1, .type = GsoType::kUdpL4, .gso_size = 1200};
-  ASSERT_EQ(check_vnet(header, packet, kPeer), VnetVerdict::kOk);
+  ASSERT_EQ(check_vnet(header, packet, kPeerBounds), VnetVerdict::kOk);
   EXPECT_EQ(header.header_length, 28);
   EXPECT_EQ(header.checksum_start, 20);
   EXPECT_EQ(header.checksum_offset, 6);

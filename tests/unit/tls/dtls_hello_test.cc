@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "common/base/text.h"
+
 namespace culvert::tls {
 namespace {
 
@@ -32,13 +34,6 @@ constexpr std::string_view kOpenconnectHello =
     "cc0b17da128c448539d0206cd6462d95c720b0badb50a8df7852067fdbbc3306c65d7f1201a6ac04cecd"
     "0bd5b7e0191882b000001000a9ccabc0a5008d00a8c0a4008c00ae01000035000d002200200401080908"
     "04040308070501080a0805050308080601080b080606030201020300230000ff01000100001c00024000";
-
-Datagram from_hex(std::string_view hex) {
-  Datagram out;
-  for (size_t i = 0; i + 1 < hex.size(); i += 2)
-    out.push_back(static_cast<std::byte>(std::stoul(std::string(hex.substr(i, 2)), nullptr, 16)));
-  return out;
-}
 
 // A ClientHello in its parts, each of which a test may spoil.
 struct Hello {
@@ -109,12 +104,13 @@ TEST(DtlsHello, FindsTheAppIdAndTheCookie) {
 }
 
 TEST(DtlsHello, FindsTheAppIdOfOpenconnect) {
-  const Datagram datagram = from_hex(kOpenconnectHello);
+  const Datagram datagram = from_hex(kOpenconnectHello).value();
   ASSERT_EQ(168u, datagram.size());
   EXPECT_EQ(RecordKind::kClientHello, first_record(datagram, 8).kind);
   const auto hello = parse_client_hello(datagram);
   ASSERT_TRUE(hello.has_value());
-  const Datagram id = from_hex("b0badb50a8df7852067fdbbc3306c65d7f1201a6ac04cecd0bd5b7e0191882b0");
+  const Datagram id =
+      from_hex("b0badb50a8df7852067fdbbc3306c65d7f1201a6ac04cecd0bd5b7e0191882b0").value();
   EXPECT_TRUE(std::ranges::equal(id, *hello->app_id()));
   EXPECT_TRUE(hello->cookie.empty());
   EXPECT_EQ(16u, hello->cipher_suites.size());
