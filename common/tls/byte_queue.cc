@@ -12,9 +12,13 @@ constexpr size_t kFirstCapacity = 4096;
 }  // namespace
 
 void ByteQueue::append(Bytes bytes) {
-  if (capacity_ - tail_ < bytes.size()) make_room(bytes.size());
-  std::memcpy(memory_.get() + tail_, bytes.data(), bytes.size());
-  tail_ += bytes.size();
+  std::memcpy(room(bytes.size()).data(), bytes.data(), bytes.size());
+  added(bytes.size());
+}
+
+MutableBytes ByteQueue::room(size_t size) {
+  if (capacity_ - tail_ < size) make_room(size);
+  return {memory_.get() + tail_, size};
 }
 
 void ByteQueue::consume(size_t size) {

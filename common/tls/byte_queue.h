@@ -12,6 +12,11 @@ class ByteQueue {
  public:
   // May throw std::bad_alloc.
   void append(Bytes bytes);
+  // Room for `size` bytes behind the last one, to be filled and then, as far as it was, to be
+  // added. Valid until the next call that is not const. May throw std::bad_alloc.
+  [[nodiscard]] MutableBytes room(size_t size);
+  // REQUIRES: `size` is at most that of the last room().
+  void added(size_t size) { tail_ += size; }
   [[nodiscard]] Bytes bytes() const { return {memory_.get() + head_, tail_ - head_}; }
   // REQUIRES: size <= bytes().size().
   void consume(size_t size);

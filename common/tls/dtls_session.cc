@@ -13,6 +13,7 @@
 #include "common/tls/dtls_config_impl.h"
 #include "common/tls/dtls_outbox.h"
 #include "common/tls/mbedtls_peek.h"
+#include "common/tls/mbedtls_records.h"
 #include "common/tls/replay_window.h"
 #include "common/tls/tls_failure.h"
 

@@ -1,6 +1,5 @@
-// The few things that we need to know from mbedTLS, tell it, or have it do on our own memory, and
-// that have no public interface. All access to its private fields is in mbedtls_peek.c, which is
-// tied to 3.6.
+// The few things that we need to know from mbedTLS or tell it, and that have no public interface.
+// All access to its private fields is here and in mbedtls_records.c, which are tied to 3.6.
 #pragma once
 
 #include <mbedtls/ssl.h>
@@ -36,28 +35,6 @@ struct CulvertReplayWindow {
 };
 struct CulvertReplayWindow culvert_replay_window_of(const mbedtls_ssl_context* ssl);
 void culvert_set_replay_window(mbedtls_ssl_context* ssl, struct CulvertReplayWindow window);
-
-// DTLS, once the handshake is over: seals `plaintext` as one record of application data into `out`,
-// which it must not overlap, and says how long the record is. What mbedtls_ssl_write() does with
-// its own buffer, without that buffer: the payload is copied once, and encrypted where it goes to.
-// 0 or an mbedTLS error; after one the session cannot go on.
-int culvert_seal_record(mbedtls_ssl_context* ssl, const unsigned char* plaintext, size_t size,
-                        unsigned char* out, size_t capacity, size_t* record_size);
-
-// The same for the way in: one whole record of the current epoch, opened where it lies. What
-// mbedtls_ssl_read() would do before (is the number new?) is the caller's business; what it would
-// do after (remember the number) is done.
-struct CulvertOpenedRecord {
-  unsigned char* plaintext;
-  size_t size;  // 0 for what is authentic, but no application data
-};
-// Has the session come so far that records can be opened like this? Not before the first record of
-// application data, nor while there are bytes in its own buffer.
-int culvert_can_open_in_place(const mbedtls_ssl_context* ssl);
-// `header`: bytes before the payload. REQUIRES: culvert_can_open_in_place(). 0 or an mbedTLS error:
-// then the record was forged or damaged, is overwritten now, and nothing else has changed.
-int culvert_open_record(mbedtls_ssl_context* ssl, unsigned char* record, size_t size, size_t header,
-                        struct CulvertOpenedRecord* opened);
 
 // DTLS, once the handshake is over: after losses in it, mbedTLS keeps to an estimated path MTU of
 // 508 bytes until application data arrives. Forgets that estimate.

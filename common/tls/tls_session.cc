@@ -13,6 +13,7 @@
 #include "common/tls/byte_queue.h"
 #include "common/tls/judge.h"
 #include "common/tls/mbedtls_peek.h"
+#include "common/tls/mbedtls_records.h"
 #include "common/tls/tls_config_impl.h"
 #include "common/tls/tls_failure.h"
 
@@ -51,6 +52,11 @@ struct TlsSession::Impl {
   [[nodiscard]] bool go_on_reading();
   // Looks at what mbedTLS forgets later.
   void note_progress();
+  // The payload of the next record if that is whole and nothing but data, as nearly all are, else
+  // nothing. Not copied on its way, as it is through mbedTLS's own buffer.
+  [[nodiscard]] size_t open_record(MutableBytes out);
+  // 0 or an mbedTLS error. REQUIRES: it fits into one record.
+  int seal_record(Bytes plaintext);
 
   static int on_send(void* self, const unsigned char* data, size_t size) noexcept;
   static int on_receive(void* self, unsigned char* out, size_t size) noexcept;
@@ -67,6 +73,9 @@ struct TlsSession::Impl {
   bool requested = false;  // client: our certificate was asked for
   size_t idle_rounds = 0;
   bool inside_record = false;  // the last read() left a part of its record
+  // Of a record of ours; known once the first one is sealed.
+  size_t expansion = 0;
+  size_t max_plaintext = 0;
   uint64_t sent = 0;
   uint64_t received = 0;
   uint64_t sent_blocks = 0;
@@ -120,6 +129,24 @@ void TlsSession::Impl::note_progress() {
 bool TlsSession::Impl::go_on_reading() {
   if (input.empty() && mbedtls_ssl_check_pending(ssl.get()) == 0) return false;
   return ++idle_rounds <= kMaxIdleRounds;
+}
+
+size_t TlsSession::Impl::open_record(MutableBytes out) {
+  const CulvertStreamRecord found =
+      culvert_open_stream_record(ssl.get(), raw(input), input.size(), raw(out), out.size());
+  if (found.record_size == 0) return 0;
+  input = input.subspan(found.record_size);
+  idle_rounds = 0;
+  return found.plaintext_size;
+}
+
+int TlsSession::Impl::seal_record(Bytes plaintext) {
+  const MutableBytes room = output.room(plaintext.size() + expansion);
+  size_t sealed = 0;
+  const int ret = culvert_seal_record(ssl.get(), raw(plaintext), plaintext.size(), raw(room),
+                                      room.size(), &sealed);
+  output.added(sealed);
+  return ret;
 }
 
 TlsSession::Io TlsSession::Impl::fail_with(int ret) {
@@ -194,6 +221,11 @@ TlsSession::ReadResult TlsSession::read(MutableBytes out) {
   if (impl.failed) return {Io::kFailed, 0};
   if (impl.closed) return {Io::kClosed, 0};
   for (;;) {
+    if (const size_t size = impl.open_record(out); size != 0) {
+      ++impl.received;
+      impl.received_blocks += blocks_of(size);
+      return {Io::kOk, size};
+    }
     const int ret = mbedtls_ssl_read(impl.ssl.get(), raw(out), out.size());
     if (ret > 0) {
       if (!impl.inside_record) ++impl.received;
@@ -213,14 +245,21 @@ TlsSession::ReadResult TlsSession::read(MutableBytes out) {
 
 TlsSession::Io TlsSession::write(Bytes plaintext) {
   assert(!plaintext.empty());
-  if (impl_->failed) return Io::kFailed;
-  // The callback takes everything: a second round means that it does not fit into one record.
+  Impl& impl = *impl_;
+  if (impl.failed) return Io::kFailed;
+  if (impl.expansion == 0) {
+    const int more = mbedtls_ssl_get_record_expansion(impl.ssl.get());
+    const int most = mbedtls_ssl_get_max_out_record_payload(impl.ssl.get());
+    if (more <= 0 || most <= 0) return impl.fail_with(MBEDTLS_ERR_SSL_INTERNAL_ERROR);
+    impl.expansion = static_cast<size_t>(more);
+    impl.max_plaintext = static_cast<size_t>(most);
+  }
   while (!plaintext.empty()) {
-    const int ret = mbedtls_ssl_write(impl_->ssl.get(), raw(plaintext), plaintext.size());
-    if (ret <= 0) return impl_->fail_with(ret);
-    ++impl_->sent;
-    impl_->sent_blocks += blocks_of(static_cast<size_t>(ret));
-    plaintext = plaintext.subspan(static_cast<size_t>(ret));
+    const Bytes part = plaintext.first(std::min(plaintext.size(), impl.max_plaintext));
+    if (const int ret = impl.seal_record(part); ret != 0) return impl.fail_with(ret);
+    ++impl.sent;
+    impl.sent_blocks += blocks_of(part.size());
+    plaintext = plaintext.subspan(part.size());
   }
   return Io::kOk;
 }

@@ -50,6 +50,20 @@ class StockPeer : public testing::TestWithParam<Flavour> {
     all.insert(all.end(), more.begin(), more.end());
     return all;
   }
+  // Three lines each way.
+  void expect_talk(StockServer& server) const {
+    Connected connected(client_config(&alice_), kName, server.port());
+    ASSERT_EQ(Io::kOk, connected.handshake()) << connected.session->error().message();
+    for (const std::string line : {"one\n", "two\n", "three\n"}) {
+      ASSERT_EQ(Io::kOk, connected.session->write(as_bytes("we: " + line)));
+      connected.flush();
+      server.wait_for("we: " + line);
+      server.type("they: " + line);
+      const auto got = connected.read();
+      ASSERT_EQ(Io::kOk, got.io) << connected.session->error().message();
+      EXPECT_EQ("they: " + line, as_text(Bytes(connected.buffer).first(got.size)));
+    }
+  }
   // The outcome of a handshake and, if it succeeds, of the first read.
   static Error refusal(Connected& connected) {
     if (connected.handshake() == Io::kOk) {
@@ -90,6 +104,21 @@ TEST_P(StockPeer, TalksWithUsAndExportsTheSameKey) {
   std::transform(hex.begin(), hex.end(), hex.begin(),
                  [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
   server.wait_for(hex);
+}
+
+// The nonce of ChaCha20-Poly1305 is not in the record (RFC 7905), as that of AES-GCM in TLS 1.2 is.
+TEST_P(StockPeer, TalksWithUsInChaCha20) {
+  const bool tls13 = std::string_view(GetParam().version) == "TLSv1.3";
+  StockServer server(openssl_, arguments({tls13 ? "-ciphersuites" : "-cipher",
+                                          tls13 ? "TLS_CHACHA20_POLY1305_SHA256"
+                                                : "ECDHE-ECDSA-CHACHA20-POLY1305"}));
+  expect_talk(server);
+}
+
+// RFC 8446 section 5.4: zeros behind the content type, here up to a multiple of 1,024 bytes.
+TEST_P(StockPeer, MayPadItsRecords) {
+  StockServer server(openssl_, arguments({"-record_padding", "1024"}));
+  expect_talk(server);
 }
 
 TEST_P(StockPeer, IsKnownNotToHaveAskedForOurCertificate) {

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <random>
 #include <thread>
 
 #include "tests/unit/tls/pki.h"
@@ -145,6 +147,53 @@ TEST_P(TlsSessions, ConsumeRecordsThatArriveByteByByte) {
   pair.server.session->feed(pending.last(1));
   const auto got = pair.server.session->read(out);
   EXPECT_EQ("slowly", as_text(Bytes(out).first(got.size)));
+}
+
+// Whole records take a way of their own, past the library's buffer; cut ones, and those that are
+// read in parts, do not. Both share one sequence of numbers.
+TEST_P(TlsSessions, ReadWhatWasWrittenHoweverTheStreamIsCut) {
+  Pair pair = connected();
+  std::mt19937 random(1);
+  const auto up_to = [&random](size_t most) { return 1 + random() % most; };
+  std::string written;
+  for (int i = 0; i < 300; ++i) {
+    const std::string text(up_to(i % 10 == 0 ? TlsSession::kMaxWrite : 300),
+                           static_cast<char>('a' + i % 26));
+    ASSERT_EQ(Io::kOk, pair.client.session->write(as_bytes(text)));
+    written += text;
+  }
+  const Bytes stream = pair.client.session->pending_output();
+  std::string read;
+  std::vector<std::byte> out(TlsSession::kMaxRecord + 1);
+  for (size_t at = 0; at < stream.size();) {
+    const size_t part = std::min(up_to(at % 3 == 0 ? 40000 : 500), stream.size() - at);
+    pair.server.session->feed(stream.subspan(at, part));
+    at += part;
+    for (;;) {
+      const MutableBytes room =
+          MutableBytes(out).first(random() % 4 == 0 ? up_to(200) : out.size());
+      const auto got = pair.server.session->read(room);
+      if (got.io == Io::kWantRead) break;
+      ASSERT_EQ(Io::kOk, got.io) << pair.server.session->error().message();
+      read += as_text(Bytes(out).first(got.size));
+    }
+  }
+  EXPECT_TRUE(read == written) << read.size() << " of " << written.size();
+  EXPECT_EQ(300u, pair.server.session->records_received());
+}
+
+TEST_P(TlsSessions, ReadWhatCameBeforeADamagedRecord) {
+  Pair pair = connected();
+  for (const char* text : {"first", "second", "third"})
+    ASSERT_EQ(Io::kOk, pair.client.session->write(as_bytes(text)));
+  const Bytes stream = pair.client.session->pending_output();
+  std::vector<std::byte> damaged(stream.begin(), stream.end());
+  damaged[damaged.size() / 3 + 10] ^= std::byte{1};  // in the second of three
+  pair.server.session->feed(damaged);
+  std::vector<std::byte> out(TlsSession::kMaxRecord);
+  EXPECT_EQ(5u, pair.server.session->read(out).size);
+  EXPECT_EQ(Io::kFailed, pair.server.session->read(out).io);
+  EXPECT_EQ(Io::kFailed, pair.server.session->read(out).io);
 }
 
 TEST_P(TlsSessions, ExportTheSameKeyOnBothSides) {
