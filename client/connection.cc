@@ -431,6 +431,7 @@ std::optional<tunnel::UdpSpec> Connection::udp_spec() {
   spec.dtls.open_socket = [&sockets = parts_.sockets](Family family) {
     return sockets.take(MarkedSockets::Kind::kDatagram, family);
   };
+  spec.dtls.unsummed = params_->features.unsummed;
   spec.dtls.gso = parts_.profile.udp_gso;
   spec.dtls.gro = parts_.profile.udp_gro;
   const bool announced = params_->dtls->dpd > std::chrono::seconds(0);

@@ -13,8 +13,12 @@ namespace culvert::client {
 namespace {
 
 // Of the extension between Culvert peers.
-constexpr wire::CulvertFeatures kWantedFeatures{
-    .superpacket = true, .packed = true, .cid = true, .roam = true, .rekey = true};
+constexpr wire::CulvertFeatures kWantedFeatures{.superpacket = true,
+                                                .packed = true,
+                                                .unsummed = true,
+                                                .cid = true,
+                                                .roam = true,
+                                                .rekey = true};
 
 // Stock servers send 44 characters; anything near a server's limit for headers is no cookie.
 constexpr size_t kMaxCookie = 4096;

@@ -10,8 +10,12 @@ namespace culvert::server {
 namespace {
 
 // Of the extension between Culvert peers.
-constexpr wire::CulvertFeatures kServedFeatures{
-    .superpacket = true, .packed = true, .cid = true, .roam = true, .rekey = true};
+constexpr wire::CulvertFeatures kServedFeatures{.superpacket = true,
+                                                .packed = true,
+                                                .unsummed = true,
+                                                .cid = true,
+                                                .roam = true,
+                                                .rekey = true};
 
 // Told of one second, openconnect asks without a pause (its questions come again after half the
 // time, in whole seconds), reads no answer meanwhile and gives the server up.

@@ -88,6 +88,7 @@ std::optional<tunnel::UdpSpec> Worker::udp_spec(const AttachRequest& request) co
   spec.dtls.config = udp_->config;
   spec.dtls.app_id = *request.udp_app_id;
   spec.dtls.peer_echoes = request.features.any();
+  spec.dtls.unsummed = request.features.unsummed;
   const auto [floor, ceiling] = tunnel::udp_payload_bounds(request.base_mtu, request.outer);
   spec.dtls.floor = floor;
   spec.dtls.ceiling = ceiling;

@@ -9,6 +9,12 @@
 
 namespace culvert::net {
 
+// The checksum of a packet's TCP or UDP.
+enum class Sums : uint8_t {
+  kDone,  // is its sender's affair: as it should be, or not
+  kLeft,  // is left to whoever takes the packet on; its field holds anything (unsummed.h)
+};
+
 // An unfolded one's-complement sum of 16-bit big-endian words.
 class ChecksumSum {
  public:

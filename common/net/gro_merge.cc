@@ -79,10 +79,12 @@ bool may_hide_transport(uint8_t protocol) {
   return protocol == 0 || protocol == 43 || protocol == 44 || protocol == 51 || protocol == 60;
 }
 
-// Do the headers carry the right checksums? What a superpacket stands for gets new ones, and a
-// packet that was broken before it came here must not be mended by that.
-bool checksums_hold(Bytes packet, size_t ip_header, uint8_t protocol) {
+// Do the headers carry the right checksums, as far as they are not left to us? What a superpacket
+// stands for gets new ones, and a packet that was broken before it came here must not be mended by
+// that.
+bool checksums_hold(Bytes packet, size_t ip_header, uint8_t protocol, Sums sums) {
   if (is_v4(packet) && internet_checksum(packet.first(ip_header)) != 0) return false;
+  if (sums == Sums::kLeft) return true;
   const Bytes transport = packet.subspan(ip_header);
   ChecksumSum sum =
       pseudo_header_sum(addresses_of(packet), protocol, static_cast<uint32_t>(transport.size()));
@@ -133,6 +135,7 @@ struct GroMerger::Segment {
   uint16_t ip_header = 0;
   uint16_t headers = 0;
   uint16_t payload = 0;
+  Sums sums = Sums::kDone;
   uint64_t flow = 0;
   Bytes packet;
 
@@ -188,8 +191,8 @@ void GroMerger::Segment::parse_udp() {
   payload = static_cast<uint16_t>(packet.size() - headers);
   type = GsoType::kUdpL4;
   // Without a checksum it would be given one: legal, but another packet.
-  const bool summed = load_be16(transport.subspan(kUdpChecksum)) != 0;
-  kind = summed && payload > 0 ? Kind::kMergeable : Kind::kAlone;
+  const bool has_sum = sums == Sums::kLeft || load_be16(transport.subspan(kUdpChecksum)) != 0;
+  kind = has_sum && payload > 0 ? Kind::kMergeable : Kind::kAlone;
 }
 
 GroMerger::GroMerger(size_t max_packets, const GroOptions& options)
@@ -208,9 +211,11 @@ void GroMerger::set_options(const GroOptions& options) {
   options_ = options;
 }
 
-std::span<const TunWrite> GroMerger::merge(std::span<const MutableBytes> packets) {
-  assert(packets.size() <= max_packets_);
+std::span<const TunWrite> GroMerger::merge(std::span<const MutableBytes> packets,
+                                           std::span<const Sums> sums) {
+  assert(packets.size() <= max_packets_ && (sums.empty() || sums.size() == packets.size()));
   packets_ = packets;
+  sums_ = sums;
   runs_.clear();
   parts_.clear();
   writes_.clear();
@@ -222,26 +227,31 @@ std::span<const TunWrite> GroMerger::merge(std::span<const MutableBytes> packets
   return writes_;
 }
 
-GroMerger::Segment GroMerger::parse(Bytes packet) const {
+GroMerger::Segment GroMerger::parse(Bytes packet, Sums sums) const {
   Segment segment;
   segment.packet = packet;
+  segment.sums = sums;
   uint8_t protocol = 0;
   segment.ip_header = static_cast<uint16_t>(segment.parse_ip_header(protocol));
   if (segment.ip_header == 0) return segment;
-  if (protocol == kProtocolTcp && options_.tcp) {
+  const bool unsummed = sums == Sums::kLeft;
+  const bool merges = protocol == kProtocolUdp ? options_.udp : options_.tcp;
+  if (protocol == kProtocolTcp && (merges || unsummed)) {
     segment.parse_tcp();
-  } else if (protocol == kProtocolUdp && options_.udp) {
+  } else if (protocol == kProtocolUdp && (merges || unsummed)) {
     segment.parse_udp();
   } else if (!may_hide_transport(protocol)) {
     segment.kind = Segment::Kind::kNoFlow;
   }
+  if (!merges && segment.kind == Segment::Kind::kMergeable) segment.kind = Segment::Kind::kAlone;
   if (segment.type != GsoType::kNone) segment.flow = flow_of(packet, segment.ip_header, protocol);
   return segment;
 }
 
 // Into the run of its flow if there is one that takes it, else into a new one.
 void GroMerger::place(uint16_t index) {
-  const Segment segment = parse(packets_[index]);
+  const Segment segment = parse(packets_[index], sums_of(index));
+  if (segment.sums == Sums::kLeft && segment.type == GsoType::kNone) return;  // nobody can sum it
   if (segment.kind == Segment::Kind::kUnclear) open_count_ = 0;  // rare: no run may be passed
   Open* open = segment.type != GsoType::kNone ? find(segment.flow) : nullptr;
   if (open != nullptr) {
@@ -268,10 +278,10 @@ void GroMerger::close(Open* open) {
 void GroMerger::start(uint16_t index, const Segment& segment) {
   Run& run = runs_.emplace_back();
   run.head = run.tail = index;
-  if (segment.kind != Segment::Kind::kMergeable || segment.ends_run()) return;
   run.type = segment.type;
-  run.tcp_flags = segment.tcp_flags;
   run.ip_header = segment.ip_header;
+  if (segment.kind != Segment::Kind::kMergeable || segment.ends_run()) return;
+  run.tcp_flags = segment.tcp_flags;
   run.headers = segment.headers;
   run.segment_size = segment.payload;
   run.bytes = static_cast<uint32_t>(segment.packet.size());
@@ -309,8 +319,9 @@ bool GroMerger::can_join(Run& run, const Segment& segment) const {
   }
   // [12] intact, the first as well. Last, because it reads everything; the first packet is checked
   // when there is a second, so that a packet that stays alone is checked by the kernel only.
-  if (!run.verified) run.verified = checksums_hold(head, at, segment.protocol());
-  return run.verified && checksums_hold(packet, at, segment.protocol());
+  const uint8_t protocol = segment.protocol();
+  if (!run.verified) run.verified = checksums_hold(head, at, protocol, sums_of(run.head));
+  return run.verified && checksums_hold(packet, at, protocol, segment.sums);
 }
 
 // Returns false if nothing may follow.
@@ -331,7 +342,9 @@ void GroMerger::finish(const Run& run) {
   const size_t first_part = parts_.size();
   VnetHeader header;
   parts_.push_back({start, header_size + packet.size()});
-  if (run.packets > 1) {
+  if (run.packets == 1) {
+    if (sums_of(run.head) == Sums::kLeft) leave_sum(run, packet, header, packet.size());
+  } else {
     write_headers(run, packet, header);
     for (uint16_t i = run.head; i != run.tail;) {
       i = next_[i];
@@ -345,14 +358,8 @@ void GroMerger::finish(const Run& run) {
 
 // The first packet's headers become the superpacket's, its checksum a partial one.
 void GroMerger::write_headers(const Run& run, MutableBytes packet, VnetHeader& header) const {
-  const bool udp = run.type == GsoType::kUdpL4;
-  header.flags = kVnetNeedsChecksum;
   header.type = run.type;
-  header.header_length = run.headers;
   header.gso_size = run.segment_size;
-  header.checksum_start = run.ip_header;
-  header.checksum_offset = udp ? kUdpChecksum : kTcpChecksum;
-
   if (is_v4(packet)) {
     store_be16(packet.subspan(kIpv4Length), static_cast<uint16_t>(run.bytes));
     store_be16(packet.subspan(kIpv4Checksum), 0);
@@ -361,15 +368,28 @@ void GroMerger::write_headers(const Run& run, MutableBytes packet, VnetHeader& h
     store_be16(packet.subspan(kIpv6Length), static_cast<uint16_t>(run.bytes - run.ip_header));
   }
   const MutableBytes transport = packet.subspan(run.ip_header);
-  const uint32_t length = run.bytes - run.ip_header;
-  if (udp) {
-    store_be16(transport.subspan(kUdpLength), static_cast<uint16_t>(length));
+  if (run.type == GsoType::kUdpL4) {
+    store_be16(transport.subspan(kUdpLength), static_cast<uint16_t>(run.bytes - run.ip_header));
   } else {
     transport[kTcpFlags] = std::byte{run.tcp_flags};
   }
+  leave_sum(run, packet, header, run.bytes);
+  header.header_length = run.headers;
+}
+
+// To the kernel, which wants the sum of the pseudo-header in the checksum's place. `size`: of the
+// whole packet.
+void GroMerger::leave_sum(const Run& run, MutableBytes packet, VnetHeader& header,
+                          size_t size) const {
+  const bool udp = run.type == GsoType::kUdpL4;
+  header.flags = kVnetNeedsChecksum;
+  header.checksum_start = run.ip_header;
+  header.checksum_offset = udp ? kUdpChecksum : kTcpChecksum;
+  header.header_length = static_cast<uint16_t>(run.ip_header + header.checksum_offset + 2);
   const uint8_t protocol = udp ? kProtocolUdp : kProtocolTcp;
+  const auto length = static_cast<uint32_t>(size - run.ip_header);
   const ChecksumSum sum = pseudo_header_sum(addresses_of(packet), protocol, length);
-  store_be16(transport.subspan(header.checksum_offset), sum.folded());
+  store_be16(packet.subspan(size_t{run.ip_header} + header.checksum_offset), sum.folded());
 }
 
 }  // namespace culvert::net

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "common/base/bytes.h"
+#include "common/net/checksum.h"
 #include "common/net/vnet_header.h"
 
 namespace culvert::net {
@@ -50,8 +51,11 @@ class GroMerger {
   // write, and its lengths and checksums. Packets that cannot be merged, down to what is no IP at
   // all, come out alone and unchanged. The writes borrow the packets and this object: valid until
   // the next merge().
-  // REQUIRES: at most max_packets packets; vnet_header_size writable bytes before each of them.
-  [[nodiscard]] std::span<const TunWrite> merge(std::span<const MutableBytes> packets);
+  // `sums`: for each packet; empty: kDone for all. One whose checksum is left to us gets
+  // NEEDS_CSUM; if it is none that may come without (unsummed.h), it is left out. REQUIRES: at most
+  // max_packets packets; vnet_header_size writable bytes before each of them.
+  [[nodiscard]] std::span<const TunWrite> merge(std::span<const MutableBytes> packets,
+                                                std::span<const Sums> sums = {});
 
   // Changes what may be merged from now on, after the TUN refused it or took it again.
   void set_options(const GroOptions& options);
@@ -82,7 +86,10 @@ class GroMerger {
   // Enough for the flows that interleave in one batch; with more, the oldest run stops growing.
   static constexpr size_t kOpenRuns = 16;
 
-  [[nodiscard]] Segment parse(Bytes packet) const;
+  [[nodiscard]] Sums sums_of(uint16_t index) const {
+    return sums_.empty() ? Sums::kDone : sums_[index];
+  }
+  [[nodiscard]] Segment parse(Bytes packet, Sums sums) const;
   void place(uint16_t index);
   [[nodiscard]] Open* find(uint64_t flow);
   void close(Open* open);
@@ -91,10 +98,12 @@ class GroMerger {
   [[nodiscard]] bool join(Run& run, uint16_t index, const Segment& segment);
   void finish(const Run& run);
   void write_headers(const Run& run, MutableBytes packet, VnetHeader& header) const;
+  void leave_sum(const Run& run, MutableBytes packet, VnetHeader& header, size_t size) const;
 
   size_t max_packets_;
   GroOptions options_;
   std::span<const MutableBytes> packets_;  // of the merge() under way
+  std::span<const Sums> sums_;             // likewise
   std::vector<Run> runs_;                  // in the order of the writes; capacity reserved
   std::vector<uint16_t> next_;             // the packet after packet i in its run
   std::array<Open, kOpenRuns> open_{};

@@ -32,8 +32,8 @@ void complete_checksum(const VnetHeader& header, MutableBytes packet) {
 
 }  // namespace
 
-GsoSplitter::GsoSplitter(const VnetHeader& header, MutableBytes packet, size_t mtu)
-    : header_(header), packet_(packet) {
+GsoSplitter::GsoSplitter(const VnetHeader& header, MutableBytes packet, size_t mtu, Sums sums)
+    : header_(header), sums_(sums), packet_(packet) {
   if (!header.is_superpacket()) {
     count_ = packet.size() <= mtu ? 1 : 0;
     return;
@@ -81,7 +81,7 @@ void GsoSplitter::prepare_sums() {
 }
 
 MutableBytes GsoSplitter::whole() {
-  if (header_.needs_checksum()) complete_checksum(header_, packet_);
+  if (header_.needs_checksum() && sums_ == Sums::kDone) complete_checksum(header_, packet_);
   return packet_;
 }
 
@@ -147,6 +147,7 @@ void GsoSplitter::finish_udp(MutableBytes packet) {
 
 // `sum`: everything but the payload and the length in the pseudo-header.
 void GsoSplitter::finish_transport(MutableBytes packet, ChecksumSum sum) {
+  if (sums_ == Sums::kLeft) return;
   const MutableBytes transport = packet.subspan(header_.checksum_start);
   sum.add_word(static_cast<uint16_t>(transport.size()));
   sum.add(packet.subspan(header_.header_length));

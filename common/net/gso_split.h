@@ -26,8 +26,10 @@ class GsoSplitter {
   // Packets of a TCP superpacket carry min(gso_size, mtu - headers) bytes each, so that a kernel
   // that knows a larger MTU does no harm. A UDP train keeps its cut, because datagrams have edges.
   // An ordinary packet comes out as it is, its checksum completed where that was left to us.
-  // REQUIRES: check_vnet(header, packet, …) == kOk. `packet` is used up by next().
-  GsoSplitter(const VnetHeader& header, MutableBytes packet, size_t mtu);
+  // `sums`: what the checksums that are left to us are to be.
+  // REQUIRES: check_vnet(header, packet, …) == kOk; for kLeft, may_go_unsummed(header, packet).
+  // `packet` is used up by next().
+  GsoSplitter(const VnetHeader& header, MutableBytes packet, size_t mtu, Sums sums = Sums::kDone);
   // A copy would continue from the same bytes.
   GsoSplitter(const GsoSplitter&) = delete;
   GsoSplitter& operator=(const GsoSplitter&) = delete;
@@ -51,6 +53,7 @@ class GsoSplitter {
   [[nodiscard]] MutableBytes whole();
 
   VnetHeader header_;
+  Sums sums_;
   MutableBytes packet_;
   size_t payload_size_ = 0;
   size_t segment_size_ = 0;  // payload bytes of each packet but the last

@@ -20,6 +20,7 @@ PacketBatch::PacketBatch(size_t slots, size_t slot_size, size_t headroom, Slots 
       next_(arena_.get() + headroom) {
   assert(slots > 0 && slot_size > 0);
   packets_.reserve(slots);
+  sums_.reserve(slots);
 }
 
 void PacketBatch::FreeAligned::operator()(std::byte* memory) const noexcept {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/base/bytes.h"
+#include "common/net/checksum.h"
 
 namespace culvert::net {
 
@@ -44,6 +45,7 @@ class PacketBatch {
   // Forgets the packets; every span given out before is invalid.
   void clear() {
     packets_.clear();
+    sums_.clear();
     next_ = arena_.get() + headroom_;
   }
 
@@ -56,18 +58,20 @@ class PacketBatch {
 
   // The slot of free_space() now holds a packet of `length` bytes that starts `skip` bytes in (the
   // skipped bytes become headroom). REQUIRES: !full() and skip + length <= slot_size().
-  void commit(size_t length, size_t skip = 0) {
+  void commit(size_t length, size_t skip = 0, Sums sums = Sums::kDone) {
     assert(!full() && skip + length <= slot_size_);
     packets_.emplace_back(next_ + skip, length);
+    sums_.push_back(sums);
     next_ += layout_ == Slots::kApart ? stride_for(headroom_ + slot_size_)
                                       : stride_for(headroom_ + skip + length);
   }
 
   // Adds a packet that lies elsewhere and takes up no slot's memory. It must outlive the batch's
   // next clear(), with headroom as its user needs it. REQUIRES: !full().
-  void add_foreign(MutableBytes packet) {
+  void add_foreign(MutableBytes packet, Sums sums = Sums::kDone) {
     assert(!full());
     packets_.push_back(packet);
+    sums_.push_back(sums);
   }
 
   // Packet `i`, in the order of the commits. Valid until clear() or destruction.
@@ -77,6 +81,8 @@ class PacketBatch {
     return packets_[i];
   }
   [[nodiscard]] std::span<const MutableBytes> packets() const { return packets_; }
+  // The checksum of each packet.
+  [[nodiscard]] std::span<const Sums> sums() const { return sums_; }
 
  private:
   struct FreeAligned {
@@ -94,6 +100,7 @@ class PacketBatch {
   std::unique_ptr<std::byte[], FreeAligned> arena_;
   std::byte* next_;                    // where the next packet begins
   std::vector<MutableBytes> packets_;  // capacity reserved: emplace_back never allocates
+  std::vector<Sums> sums_;             // the same
 };
 
 }  // namespace culvert::net

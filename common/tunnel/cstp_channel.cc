@@ -385,6 +385,8 @@ bool CstpChannel::take_frame(uint8_t type, MutableBytes payload) {
       return true;
     case CstpType::kKeepalive:
       return true;  // nobody answers these
+    case CstpType::kUnsummed:
+      return true;  // there is no such frame: over DTLS only
     case CstpType::kDisconnect:
     case CstpType::kTerminate: {
       const auto reason = wire::parse_disconnect(payload);

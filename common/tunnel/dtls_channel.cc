@@ -17,6 +17,7 @@ using Opened = tls::DtlsSession::Opened;
 
 // The packet types are those of CSTP; one byte in front of the body (openconnect-protocol 6.5).
 constexpr auto kData = static_cast<std::byte>(wire::CstpType::kData);
+constexpr auto kUnsummed = static_cast<std::byte>(wire::CstpType::kUnsummed);
 constexpr auto kDpdRequest = static_cast<std::byte>(wire::CstpType::kDpdRequest);
 constexpr auto kDpdResponse = static_cast<std::byte>(wire::CstpType::kDpdResponse);
 static_assert(kChannelHeadroom >= 1);
@@ -173,6 +174,7 @@ Status DtlsChannel::begin(Association association) {
     return dtls.error();
   }
   association.dtls = std::move(*dtls);
+  association.unsummed = options_.unsummed;
   next_ = std::move(association);
   return {};
 }
@@ -347,14 +349,15 @@ void DtlsChannel::open(Association& association, MutableBytes datagram, const ne
 
 void DtlsChannel::take(Association& association, MutableBytes plaintext) {
   const std::byte type = plaintext[0];
-  if (type == kData) {
+  if (type == kData || (type == kUnsummed && association.unsummed)) {
     const MutableBytes packet = plaintext.subspan(1);
     if (packet.empty()) return;
+    const auto sums = type == kData ? net::Sums::kDone : net::Sums::kLeft;
     net::PacketBatch& inbound = scratch_.inbound;
     if (packet.data() == inbound.free_space().data()) {
-      inbound.commit(packet.size());
+      inbound.commit(packet.size(), 0, sums);
     } else {
-      inbound.add_foreign(packet);  // it lies in its datagram
+      inbound.add_foreign(packet, sums);  // it lies in its datagram
     }
   } else if (type == kDpdRequest) {
     // Echoed whole: the other side looks how much gets through (openconnect-protocol 6.6). If our
@@ -429,13 +432,13 @@ bool DtlsChannel::seal(Association& association, Bytes plaintext) {
   return true;
 }
 
-void DtlsChannel::add(MutableBytes packet) {
+void DtlsChannel::add(MutableBytes packet, net::Sums sums) {
   if (!current_) {
     counters_.drop(DropReason::kChannelDown);
     return;
   }
   const MutableBytes plaintext = net::extend_front(packet, 1);
-  plaintext[0] = kData;
+  plaintext[0] = sums == net::Sums::kDone ? kData : kUnsummed;
   if (!seal(*current_, plaintext)) {
     counters_.drop(DropReason::kChannelDown);
     return;

@@ -70,6 +70,8 @@ struct DtlsOptions {
   // Stock clients don't; they measure for themselves, and what reaches us of that is taken as the
   // measure of the way back.
   bool peer_echoes = true;
+  // Both sides may send packets without checksum (culvert-protocol(7), "unsummed").
+  bool unsummed = false;
 
   // Client only: where to and how.
   std::optional<Endpoint> server;
@@ -106,7 +108,10 @@ class DtlsChannel final : public Channel, private UdpPort::Sink {
   [[nodiscard]] bool handshaking() const { return next_.has_value(); }
 
   // REQUIRES for add(): packet.size() <= max_packet().
-  void add(MutableBytes packet) override;
+  void add(MutableBytes packet) override { add(packet, net::Sums::kDone); }
+  // The same; kLeft only if takes_unsummed() and net::may_go_unsummed().
+  void add(MutableBytes packet, net::Sums sums);
+  [[nodiscard]] bool takes_unsummed() const { return current_ && current_->unsummed; }
   void flush() override;
   void tick() override;
   // Asks for a sign of life; on_alive() follows.
@@ -135,6 +140,7 @@ class DtlsChannel final : public Channel, private UdpPort::Sink {
     std::unique_ptr<tls::DtlsSession> dtls;
     std::array<std::byte, 32> hello_random{};  // server: of the ClientHello that began it
     std::vector<std::byte> cid;                // server: issued for it
+    bool unsummed = false;                     // agreed on when it began
   };
 
   void on_train(UdpPort& port, const net::UdpTrain& train) override;

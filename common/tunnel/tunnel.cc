@@ -6,6 +6,7 @@
 #include "common/base/log.h"
 #include "common/net/gso_split.h"
 #include "common/net/ip_packet.h"
+#include "common/net/unsummed.h"
 #include "common/net/vnet_header.h"
 #include "common/tunnel/key_life.h"
 #include "common/tunnel/path_mtu.h"
@@ -58,6 +59,7 @@ Tunnel::Tunnel(loop::Loop& loop, net::TunDevice tun, Router& router, TunnelObser
       merger_(kMaxDelivery, {.udp = tun_.offloads().udp}),
       settler_(loop, [this] { settle(); }) {
   admitted_.reserve(kMaxDelivery);
+  admitted_sums_.reserve(kMaxDelivery);
   group_.reserve(outbound_.capacity());
 }
 
@@ -178,15 +180,25 @@ void Tunnel::add_from_kernel(TunnelSession& owner, MutableBytes packet) {
 
 void Tunnel::write_inside(net::PacketBatch& batch, TunnelSession& from) {
   admitted_.clear();
+  admitted_sums_.clear();
   uint64_t bytes = 0;
-  for (const MutableBytes packet : batch.packets()) {
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const MutableBytes packet = batch[i];
     if (!from.admits(packet)) continue;
+    const net::Sums sums = batch.sums()[i];
+    if (sums == net::Sums::kLeft && !tun_.has_vnet_header() && !net::sum_transport(packet)) {
+      from.counters_.drop(DropReason::kMalformed);
+      continue;
+    }
     admitted_.push_back(packet);
+    admitted_sums_.push_back(sums);
     bytes += packet.size();
   }
-  const net::WriteOutcome outcome = tun_.has_vnet_header()
-                                        ? tun_.write_merged(merger_.merge(admitted_))
-                                        : tun_.write_batch(admitted_);
+  const net::WriteOutcome outcome =
+      tun_.has_vnet_header() ? tun_.write_merged(merger_.merge(admitted_, admitted_sums_))
+                             : tun_.write_batch(admitted_);
+  // What the merger leaves out.
+  from.counters_.drop(DropReason::kMalformed, admitted_.size() - outcome.written - outcome.dropped);
   from.counters_.rx_packets += outcome.written;
   from.counters_.rx_bytes += bytes;
   from.counters_.drop(DropReason::kTunBusy, outcome.dropped);

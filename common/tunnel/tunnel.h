@@ -142,6 +142,8 @@ class TunnelSession final : private DtlsObserver {
   [[nodiscard]] bool admits(Bytes packet);
 
   void retire_channel(TimePoint now);
+  [[nodiscard]] bool fits_datagrams(const net::VnetHeader& header, Bytes packet) const;
+  void add_unsummed(const net::VnetHeader& header, MutableBytes packet);
   [[nodiscard]] bool waits_for_old() const;
   void settle(TimePoint now);
 
@@ -263,6 +265,7 @@ class Tunnel {
   std::vector<TunnelSession*> group_;   // the owners in outbound_, each once
   std::vector<TunnelSession*> turn_;    // those of the turn
   std::vector<MutableBytes> admitted_;  // packets of one write
+  std::vector<net::Sums> admitted_sums_;
   net::GroMerger merger_;
   std::unordered_map<SessionId, std::unique_ptr<TunnelSession>> sessions_;
   std::vector<SessionId> ticking_;      // scratch of tick()

@@ -5,6 +5,7 @@
 #include "common/base/log.h"
 #include "common/net/gso_split.h"
 #include "common/net/ip_packet.h"
+#include "common/net/unsummed.h"
 #include "common/net/vnet_header.h"
 #include "common/tunnel/key_life.h"
 #include "common/tunnel/path_mtu.h"
@@ -53,12 +54,31 @@ void TunnelSession::add(MutableBytes packet) {
 
 void TunnelSession::add_superpacket(const net::VnetHeader& header, MutableBytes packet) {
   if (!over_dtls_ && channel_ != nullptr) return channel_->add_superpacket(header, packet);
+  if (dtls_ != nullptr && dtls_->takes_unsummed() && fits_datagrams(header, packet) &&
+      net::may_go_unsummed(header, packet)) {
+    return add_unsummed(header, packet);
+  }
   // TCP is cut to what a datagram takes. A train of UDP keeps its cut: what is too large for a
   // datagram goes over TLS, packet by packet.
   const bool tcp = header.type == net::GsoType::kTcpV4 || header.type == net::GsoType::kTcpV6;
   net::GsoSplitter splitter(header, packet, tcp ? cut() : kMaxSuperpacket);
   for (MutableBytes next = splitter.next(); !next.empty(); next = splitter.next())
     add(next);
+}
+
+// Cut if need be.
+bool TunnelSession::fits_datagrams(const net::VnetHeader& header, Bytes packet) const {
+  const size_t most = dtls_->max_packet();
+  if (!header.is_superpacket()) return packet.size() <= most;
+  const bool udp = header.type == net::GsoType::kUdpL4;
+  return header.header_length + (udp ? size_t{header.gso_size} : 1) <= most;
+}
+
+void TunnelSession::add_unsummed(const net::VnetHeader& header, MutableBytes packet) {
+  net::GsoSplitter splitter(header, packet, dtls_->max_packet(), net::Sums::kLeft);
+  sent_dtls_ = true;
+  for (MutableBytes next = splitter.next(); !next.empty(); next = splitter.next())
+    dtls_->add(next, net::Sums::kLeft);
 }
 
 void TunnelSession::flush_datagrams() {

@@ -37,6 +37,7 @@ enum class CstpType : uint8_t {
   // Between Culvert peers that have agreed on it (packaging/man/culvert-protocol.7):
   kSuperpacket = 0x20,  // a virtio network header of 10 bytes and a packet
   kSwitch = 0x21,       // empty: what follows comes on the new connection
+  kUnsummed = 0x22,     // over DTLS only: an IP packet without its TCP or UDP checksum
 };
 
 // Writes the header of a frame whose payload follows in the same buffer.

@@ -14,6 +14,7 @@ struct Word {
 constexpr std::array kWords = {
     Word{"superpacket", &CulvertFeatures::superpacket},
     Word{"packed", &CulvertFeatures::packed},
+    Word{"unsummed", &CulvertFeatures::unsummed},
     Word{"cid", &CulvertFeatures::cid},
     Word{"roam", &CulvertFeatures::roam},
     Word{"rekey", &CulvertFeatures::rekey},

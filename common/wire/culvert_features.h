@@ -15,11 +15,14 @@ inline constexpr uint16_t kCulvertVersion = 1;
 struct CulvertFeatures {
   bool superpacket = false;  // frames of type 0x20
   bool packed = false;       // several frames in a record
+  bool unsummed = false;     // type 0x22 on DTLS: packets without checksum
   bool cid = false;          // connection IDs on DTLS
   bool roam = false;         // X-Culvert-Attach: roam
   bool rekey = false;        // X-Culvert-Attach: rekey, and frames of type 0x21
 
-  [[nodiscard]] bool any() const { return superpacket || packed || cid || roam || rekey; }
+  [[nodiscard]] bool any() const {
+    return superpacket || packed || unsummed || cid || roam || rekey;
+  }
   friend bool operator==(const CulvertFeatures&, const CulvertFeatures&) = default;
 };
 

@@ -1,4 +1,5 @@
-// Batches of packets: a byte of options, then packets, each behind its length (two bytes,
+// Batches of packets: a byte of options (one of them: every other packet comes without checksum),
+// then packets, each behind its length (two bytes,
 // little-endian). What is merged must stand for the packets that went in, flow by flow.
 #include <algorithm>
 #include <map>
@@ -8,6 +9,7 @@
 #include "common/net/gro_merge.h"
 #include "common/net/ip_packet.h"
 #include "common/net/packet_batch.h"
+#include "common/net/unsummed.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/net/offload_packets.h"
 
@@ -18,7 +20,7 @@ using Packet = std::vector<std::byte>;
 namespace {
 
 constexpr size_t kMaxPackets = 64;
-constexpr unsigned kTcp = 1, kUdp = 2, kRepair = 4;
+constexpr unsigned kTcp = 1, kUdp = 2, kRepair = 4, kUnsummed = 8;
 
 // Mutations rarely hit a checksum: with this they get past it.
 Packet repaired(const Packet& packet) {
@@ -72,7 +74,17 @@ void expand(const net::TunWrite& write, Flows& flows) {
   net::VnetHeader header = net::decode_vnet(all).value();
   Packet packet(all.begin() + net::kVnetHeaderSize, all.end());
   if (!header.is_superpacket()) {
-    require(header == net::VnetHeader{} && write.packets == 1, "alone means unchanged");
+    require(write.packets == 1, "alone means one");
+    if (header.needs_checksum()) {
+      const net::VnetHeader written = header;
+      require(
+          check_vnet(header, packet, {.origin = net::VnetOrigin::kPeer}) == net::VnetVerdict::kOk &&
+              header == written && packet == net::testing::seal_partially(packet),
+          "what is left to the kernel is valid");
+      packet = net::testing::seal(packet);
+    } else {
+      require(header == net::VnetHeader{}, "alone means unchanged");
+    }
     flows[flow_of(packet)].push_back(without_id(std::move(packet)));
     return;
   }
@@ -96,14 +108,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto packets = packets_of(fuzz::input(data + 1, size - 1), (options & kRepair) != 0);
   net::PacketBatch batch(kMaxPackets, size, net::kVnetHeaderSize);
   Flows in;
-  for (const Packet& packet : packets) {
+  for (Packet packet : packets) {
+    const bool unsummed = (options & kUnsummed) != 0 && batch.size() % 2 == 1;
     std::copy(packet.begin(), packet.end(), batch.free_space().begin());
-    batch.commit(packet.size());
+    batch.commit(packet.size(), 0, unsummed ? net::Sums::kLeft : net::Sums::kDone);
+    if (unsummed && !net::sum_transport(packet)) continue;  // left out
     in[flow_of(packet)].push_back(without_id(packet));
   }
   net::GroMerger merger(kMaxPackets, {.tcp = (options & kTcp) != 0, .udp = (options & kUdp) != 0});
   Flows out;
-  for (const net::TunWrite& write : merger.merge(batch.packets()))
+  for (const net::TunWrite& write : merger.merge(batch.packets(), batch.sums()))
     expand(write, out);
   require(in == out, "every flow comes out as it went in");
   return 0;

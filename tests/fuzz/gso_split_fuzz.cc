@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "common/net/gso_split.h"
+#include "common/net/unsummed.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/net/offload_packets.h"
 
@@ -37,11 +38,21 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (check_vnet(header, packet, net::kKernelBounds) != net::VnetVerdict::kOk) return 0;
 
   const Packet original = packet;
+  // The sums may be left to the receiver: then it makes the same packets of it.
+  std::vector<Packet> unsummed;
+  if (net::may_go_unsummed(header, packet)) {
+    net::GsoSplitter leaving(header, packet, mtu, net::Sums::kLeft);
+    unsummed = split(leaving);
+    for (Packet& one : unsummed)
+      require(net::sum_transport(one), "the receiver finds the place of the sum");
+    packet = original;
+  }
   net::GsoSplitter splitter(header, packet, mtu);
   const size_t count = splitter.count();
   const auto packets = split(splitter);
   require(packets.size() == count, "as many packets as were announced");
   if (count == 0) return 0;
+  require(unsummed.empty() || unsummed == packets, "it does not matter who sums");
   for (const Packet& one : packets)
     require(one.size() <= mtu, "no packet is larger than the MTU");
   if (!header.is_superpacket()) {

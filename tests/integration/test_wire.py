@@ -481,7 +481,7 @@ def test_the_client_offers_and_takes_only_what_is_granted(client, fake):
     client.connect()
     head = server.requests[-1][0]
     assert cstp.value_of(head, "X-Culvert-Version") == "1"
-    assert cstp.value_of(head, "X-Culvert-Features") == "superpacket packed cid roam rekey"
+    assert cstp.value_of(head, "X-Culvert-Features") == "superpacket packed unsummed cid roam rekey"
     assert cstp.value_of(head, "X-Culvert-Attach") is None
     client.host.run("ping", "-c", "1", "-W", "1", "10.7.0.1", check=False)
     assert {kind for kind, _ in server.frames} <= {cstp.DATA, cstp.DPD_REQUEST, cstp.KEEPALIVE}

@@ -28,7 +28,8 @@ struct Written {
   size_t packets = 0;
 };
 
-std::vector<Written> merge(const std::vector<Packet>& packets, const GroOptions& options = kAll) {
+std::vector<Written> merge(const std::vector<Packet>& packets, const GroOptions& options = kAll,
+                           const std::vector<Sums>& sums = {}) {
   PacketBatch batch(std::max<size_t>(packets.size(), 1), 65600, kHeadroom);
   for (const Packet& packet : packets) {
     std::copy(packet.begin(), packet.end(), batch.free_space().begin());
@@ -36,7 +37,7 @@ std::vector<Written> merge(const std::vector<Packet>& packets, const GroOptions&
   }
   GroMerger merger(batch.capacity(), options);
   std::vector<Written> writes;
-  for (const TunWrite& write : merger.merge(batch.packets())) {
+  for (const TunWrite& write : merger.merge(batch.packets(), sums)) {
     Packet all;
     for (const iovec& part : write.parts)
       append(all, Bytes(static_cast<const std::byte*>(part.iov_base), part.iov_len));
@@ -345,6 +346,65 @@ TEST(GroMerge, LeavesOutWhatTheDeviceDoesNotTake) {
   EXPECT_EQ(counts(merge(packets, {.tcp = true, .udp = false})), Counts({2, 1, 1}));
   EXPECT_EQ(counts(merge(packets, {.tcp = false, .udp = true})), Counts({1, 1, 2}));
   EXPECT_EQ(counts(merge(packets, {.tcp = false, .udp = false})), Counts({1, 1, 1, 1}));
+}
+
+// With nonsense in the place of its checksum.
+Packet unsummed(Packet packet) {
+  store_be16(MutableBytes(packet).subspan(testing::checksum_field(testing::transport_of(packet))),
+             0xbad);
+  return packet;
+}
+
+TEST(GroMerge, TakesPacketsWhoseChecksumIsLeftToIt) {
+  for (const bool v6 : {false, true}) {
+    for (const bool udp : {false, true}) {
+      Flow flow{.v6 = v6};
+      std::vector<Packet> whole, packets;
+      for (int i = 0; i < 6; ++i) {
+        whole.push_back(udp ? flow.udp(1000) : flow.tcp(1000));
+        packets.push_back(unsummed(whole.back()));
+      }
+      packets[3] = whole[3];  // one that has its own
+      std::vector<Sums> sums(6, Sums::kLeft);
+      sums[3] = Sums::kDone;
+      const auto writes = merge(packets, kAll, sums);
+      ASSERT_EQ(counts(writes), Counts{6});
+      EXPECT_TRUE(same_packets(split_again(writes[0]), whole));
+
+      if (v6) continue;
+      // Only TCP's and UDP's: a broken IPv4 header stays broken.
+      packets[4][10] ^= std::byte{1};
+      EXPECT_EQ(counts(merge(packets, kAll, sums)), Counts({4, 1, 1}));
+    }
+  }
+}
+
+TEST(GroMerge, LeavesTheSumOfAPacketThatStaysAloneToTheKernel) {
+  for (const bool v6 : {false, true}) {
+    for (const bool udp : {false, true}) {
+      Flow flow{.v6 = v6};
+      const Packet whole = udp ? flow.udp(700) : flow.tcp(0);
+      for (const GroOptions& options : {kAll, GroOptions{.tcp = false, .udp = false}}) {
+        const auto writes = merge({unsummed(whole)}, options, {Sums::kLeft});
+        ASSERT_EQ(counts(writes), Counts{1});
+        EXPECT_EQ(writes[0].packet, testing::seal_partially(whole));
+        VnetHeader header = writes[0].header;
+        Packet copy = writes[0].packet;
+        EXPECT_EQ(name_of(check_vnet(header, copy, {.origin = VnetOrigin::kPeer})), "ok");
+        EXPECT_EQ(header, writes[0].header);
+        EXPECT_TRUE(header.needs_checksum() && !header.is_superpacket());
+      }
+    }
+  }
+}
+
+TEST(GroMerge, LeavesOutWhatCannotBeSummed) {
+  Flow flow;
+  Flow fragments{.fragment = 0x2000};
+  const std::vector<Packet> packets = {flow.tcp(100), fragments.udp(8), flow.tcp(100),
+                                       testing::bytes_of({0x45, 0, 0})};
+  EXPECT_EQ(counts(merge(packets, kAll, std::vector<Sums>(4, Sums::kLeft))), Counts{2});
+  EXPECT_EQ(counts(merge(packets)), Counts({1, 1, 1, 1})) << "which are written otherwise";
 }
 
 TEST(GroMerge, WritesTheLongHeaderWhereAskedFor) {

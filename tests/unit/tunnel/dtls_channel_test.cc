@@ -28,6 +28,7 @@ constexpr uint16_t kCeiling = 1472;
 struct Recorder final : DtlsObserver {
   void on_packets(Channel& /*channel*/, net::PacketBatch& batch) override {
     count += batch.size();
+    if (!count_only) sums.insert(sums.end(), batch.sums().begin(), batch.sums().end());
     for (const MutableBytes packet : batch.packets())
       if (!count_only) packets.emplace_back(packet.begin(), packet.end());
   }
@@ -41,6 +42,7 @@ struct Recorder final : DtlsObserver {
   void on_due_changed(DtlsChannel& /*channel*/) override {}
 
   std::vector<std::vector<std::byte>> packets;
+  std::vector<net::Sums> sums;
   size_t count = 0;
   bool count_only = false;
   int alive = 0, up = 0, received = 0, moved = 0;
@@ -150,6 +152,7 @@ class DtlsChannelTest : public testing::Test {
     made.app_id = app_id_;
     made.floor = 1200;
     made.ceiling = kCeiling;
+    made.unsummed = unsummed_;
     if (client) made.server = direct_ ? server_ : relay_->endpoint();
     return made;
   }
@@ -181,10 +184,11 @@ class DtlsChannelTest : public testing::Test {
     return condition();
   }
 
-  static void send(DtlsChannel& channel, const std::vector<std::byte>& packet) {
+  static void send(DtlsChannel& channel, const std::vector<std::byte>& packet,
+                   net::Sums sums = net::Sums::kDone) {
     std::vector<std::byte> memory(kChannelHeadroom + packet.size());
     std::copy(packet.begin(), packet.end(), memory.begin() + kChannelHeadroom);
-    channel.add(MutableBytes(memory).subspan(kChannelHeadroom));
+    channel.add(MutableBytes(memory).subspan(kChannelHeadroom), sums);
     channel.flush();
   }
 
@@ -197,6 +201,7 @@ class DtlsChannelTest : public testing::Test {
   Endpoint server_;
   std::unique_ptr<DtlsFront> front_;
   std::unique_ptr<Relay> relay_;
+  bool unsummed_ = false;
   bool direct_ = false;  // without the relay, which knows one port of the client at a time
   Recorder at_server_, at_client_;
   Counters server_counters_, client_counters_;
@@ -216,6 +221,35 @@ TEST_F(DtlsChannelTest, PacketsTravelBothWays) {
   EXPECT_EQ(client_counters_.tx_packets, 1U);
   EXPECT_EQ(front_->stats().challenged, 1U) << "one cookie for one client";
   EXPECT_EQ(front_->stats().accepted, 1U);
+}
+
+TEST_F(DtlsChannelTest, PacketsSayThatTheyAreWithoutChecksum) {
+  unsummed_ = true;
+  connect();
+  EXPECT_TRUE(calling_->takes_unsummed() && serving_->takes_unsummed());
+  send(*calling_, packet_of(1400, 1), net::Sums::kLeft);
+  send(*calling_, packet_of(1400, 2));
+  send(*serving_, packet_of(40, 3), net::Sums::kLeft);
+  ASSERT_TRUE(
+      run_until([&] { return at_server_.packets.size() == 2 && at_client_.packets.size() == 1; }));
+  EXPECT_EQ(at_server_.packets[0], packet_of(1400, 1));
+  EXPECT_EQ(at_server_.sums, (std::vector{net::Sums::kLeft, net::Sums::kDone}));
+  EXPECT_EQ(at_client_.sums, (std::vector{net::Sums::kLeft}));
+}
+
+// What was agreed on holds for the association, not for what is agreed on later.
+TEST_F(DtlsChannelTest, PacketsWithoutChecksumAreNoneUnlessTheyWereAgreedOn) {
+  make_server();
+  unsummed_ = true;
+  make_client();
+  ASSERT_TRUE(run_until([&] { return at_client_.up == 1 && at_server_.up == 1; }));
+  EXPECT_FALSE(serving_->takes_unsummed());
+  serving_->renew(options(false));
+  EXPECT_FALSE(serving_->takes_unsummed());
+  send(*calling_, packet_of(1400, 1), net::Sums::kLeft);
+  send(*calling_, packet_of(1400, 2));
+  ASSERT_TRUE(run_until([&] { return !at_server_.packets.empty(); }));
+  EXPECT_EQ(at_server_.packets[0], packet_of(1400, 2));
 }
 
 // Both directions: sealing, sending, receiving, finding the session, opening.

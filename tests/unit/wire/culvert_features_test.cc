@@ -11,9 +11,10 @@ TEST(CulvertFeatures, EveryWordIsReadAndWritten) {
     EXPECT_TRUE(features.any()) << word;
     EXPECT_EQ(write_features(features), word);
   }
-  const std::string all = "superpacket packed cid roam rekey";
+  const std::string all = "superpacket packed unsummed cid roam rekey";
   EXPECT_EQ(write_features(parse_features(all)), all);
-  EXPECT_EQ(write_features(parse_features("rekey roam  packed cid superpacket packed")), all);
+  EXPECT_EQ(write_features(parse_features("rekey roam  packed unsummed cid superpacket packed")),
+            all);
 }
 
 TEST(CulvertFeatures, AnythingElseIsLeftOut) {
