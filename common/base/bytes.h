@@ -33,6 +33,10 @@ using MutableBytes = std::span<std::byte>;
   assert(b.size() >= 4);
   return uint32_t{load_be16(b)} << 16 | load_be16(b.subspan(2));
 }
+[[nodiscard]] inline uint64_t load_be64(Bytes b) {
+  assert(b.size() >= 8);
+  return uint64_t{load_be32(b)} << 32 | load_be32(b.subspan(4));
+}
 inline void store_be16(MutableBytes b, uint16_t value) {
   assert(b.size() >= 2);
   b[0] = static_cast<std::byte>(value >> 8);

@@ -48,6 +48,16 @@ bool same(Bytes a, Bytes b, size_t at, size_t size) {
   return std::memcmp(a.data() + at, b.data() + at, size) == 0;
 }
 
+// The same for a size that the compiler does not know: a call for nearly nothing is spared, which
+// TCP's timestamps (14 bytes with the urgent pointer before them) would be in every packet.
+bool same_few(Bytes a, Bytes b, size_t at, size_t size) {
+  if (size < 8 || size > 16) return same(a, b, at, size);
+  const size_t last = at + size - 8;
+  const uint64_t differ = (load_native<uint64_t>(a, at) ^ load_native<uint64_t>(b, at)) |
+                          (load_native<uint64_t>(a, last) ^ load_native<uint64_t>(b, last));
+  return differ == 0;
+}
+
 bool is_v4(Bytes packet) {
   return byte_at(packet, 0) >> 4 == 4;
 }
@@ -116,7 +126,7 @@ bool same_tcp(Bytes a, Bytes b, size_t headers_behind_ip) {
          same(a, b, 8, 5) &&             //
          ((byte_at(a, kTcpFlags) ^ byte_at(b, kTcpFlags)) & ~kMayDiffer) == 0 &&
          same(a, b, 14, 2) &&  //
-         same(a, b, 18, headers_behind_ip - 18);
+         same_few(a, b, 18, headers_behind_ip - 18);
 }
 
 }  // namespace

@@ -79,8 +79,8 @@ struct DtlsSession::Impl {
   void fail_with(int ret);
   Opened end_of_read(int ret);
   [[nodiscard]] std::optional<uint64_t> lone_number() const;
-  [[nodiscard]] std::optional<RecordView> plain_record(Bytes datagram) const;
-  OpenResult open_in_place(const RecordView& record, MutableBytes datagram);
+  [[nodiscard]] std::optional<LoneRecord> plain_record(Bytes datagram) const;
+  OpenResult open_in_place(const LoneRecord& record, MutableBytes datagram);
   OpenResult opened(MutableBytes plaintext);
   int read(MutableBytes out);
   int read_once(MutableBytes out);
@@ -403,24 +403,20 @@ int DtlsSession::Impl::read_once(MutableBytes out) {
 }
 
 // The datagram's record if it is nothing but data of the current key: nearly always.
-std::optional<RecordView> DtlsSession::Impl::plain_record(Bytes datagram) const {
+std::optional<LoneRecord> DtlsSession::Impl::plain_record(Bytes datagram) const {
   if (culvert_can_open_in_place(ssl.get()) == 0) return std::nullopt;
-  const RecordView record = first_record(datagram, cid_size());
-  if (record.size != datagram.size() || record.epoch != kDataEpoch) return std::nullopt;
-  if (record.kind == RecordKind::kApplication) return record;
-  const size_t header = kDtlsRecordHeader + cid_size();
-  const bool data = record.kind == RecordKind::kConnectionId && has_cids &&
-                    record.size - header > kMaxHiddenMessage;
-  return data ? std::optional(record) : std::nullopt;
+  const auto record = lone_record(datagram, cid_size());
+  if (!record || record->epoch != kDataEpoch) return std::nullopt;
+  const bool may_hide = datagram.size() - record->header <= kMaxHiddenMessage;
+  return record->has_cid && (!has_cids || may_hide) ? std::nullopt : record;
 }
 
-DtlsSession::OpenResult DtlsSession::Impl::open_in_place(const RecordView& record,
+DtlsSession::OpenResult DtlsSession::Impl::open_in_place(const LoneRecord& record,
                                                          MutableBytes datagram) {
   constexpr OpenResult kNobodys{Opened::kNothing, false};
   if (!window.is_new(record.sequence)) return kNobodys;
-  const size_t header = kDtlsRecordHeader + record.connection_id.size();
   CulvertOpenedRecord found{};
-  if (culvert_open_record(ssl.get(), raw(datagram), datagram.size(), header, &found) != 0) {
+  if (culvert_open_record(ssl.get(), raw(datagram), datagram.size(), record.header, &found) != 0) {
     return kNobodys;
   }
   window.mark(record.sequence);

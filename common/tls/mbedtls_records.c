@@ -171,14 +171,20 @@ int culvert_seal_record(mbedtls_ssl_context* ssl, const unsigned char* plaintext
   return without_epoch != 0 ? 0 : MBEDTLS_ERR_SSL_COUNTER_WRAPPING;
 }
 
+/* As mbedtls_ssl_check_pending() has it, which is no function to be called for each record. */
+static int nothing_pending(const mbedtls_ssl_context* ssl) {
+  const int more_in_datagram = !is_stream(ssl) && ssl->in_left > ssl->next_record_offset;
+  const int more_in_record = ssl->in_hslen > 0 && ssl->in_hslen < ssl->in_msglen;
+  return ssl->in_offt == NULL && !ssl->keep_current_message && !more_in_datagram && !more_in_record;
+}
+
 int culvert_can_open_in_place(const mbedtls_ssl_context* ssl) {
   const mbedtls_ssl_transform* const keys = ssl->transform_in;
   /* DTLS may have to repeat its last flight until there is data. TLS 1.3 keeps the handshake's
    * memory for ever, and leaves the state to read a ticket. */
   const int over =
       ssl->state == MBEDTLS_SSL_HANDSHAKE_OVER && (is_stream(ssl) || ssl->handshake == NULL);
-  return over && keys != NULL && is_known(keys) && ssl->in_offt == NULL &&
-         mbedtls_ssl_check_pending(ssl) == 0;
+  return over && keys != NULL && is_known(keys) && nothing_pending(ssl);
 }
 
 /* As mbedtls_ssl_dtls_replay_update() has it. */

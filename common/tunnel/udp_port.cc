@@ -16,9 +16,11 @@ constexpr size_t kTurnBytes = 1U << 20;
 // As ==, but asked for each record: in the order in which paths differ, and without loops.
 bool is_same(const net::UdpPath& a, const net::UdpPath& b) {
   const auto equal = [](const IpAddress& x, const IpAddress& y) {
-    const Bytes left = x.bytes();
-    const Bytes right = y.bytes();
-    return left.size() == right.size() && std::memcmp(left.data(), right.data(), left.size()) == 0;
+    if (x.family() != y.family()) return false;
+    const auto same = [&](size_t size) {
+      return std::memcmp(x.bytes().data(), y.bytes().data(), size) == 0;
+    };
+    return x.is_v4() ? same(4) : same(16);
   };
   return a.peer.port == b.peer.port && a.interface == b.interface &&
          equal(a.peer.address, b.peer.address) && equal(a.local, b.local);

@@ -37,6 +37,19 @@ void check_records(Bytes datagram, size_t cid_size) {
     at += record.size;
   }
   require(at == whole, "they are the records one after the other");
+
+  const auto first = tls::first_record(datagram, cid_size);
+  const bool is_lone =
+      first.size == datagram.size() && first.size != 0 &&
+      (first.kind == tls::RecordKind::kApplication || first.kind == tls::RecordKind::kConnectionId);
+  const auto lone = tls::lone_record(datagram, cid_size);
+  require(lone.has_value() == is_lone, "both know a lone record");
+  if (!lone) return;
+  const bool has_cid = first.kind == tls::RecordKind::kConnectionId;
+  require(lone->has_cid == has_cid && lone->epoch == first.epoch &&
+              lone->sequence == first.sequence &&
+              lone->header == tls::kDtlsRecordHeader + first.connection_id.size(),
+          "and say the same about it");
 }
 
 // The same datagram with this cookie instead of the one in it: lengths are adapted, nothing else.

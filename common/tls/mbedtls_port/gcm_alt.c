@@ -3,6 +3,7 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include <pthread.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "mbedtls/constant_time.h"
@@ -60,6 +61,18 @@ int mbedtls_gcm_crypt_and_tag(mbedtls_gcm_context* ctx, int mode, size_t length,
                                  tag_len, tag);
 }
 
+/* In a time that says nothing about where they differ. mbedTLS's own comparison takes the bytes one
+ * by one, which is as long as it takes to decrypt 100 of them. */
+static int tags_match(const unsigned char* one, const unsigned char* other, size_t size) {
+  if (size != 16) return mbedtls_ct_memcmp(one, other, size) == 0;
+  uint64_t a[2];
+  uint64_t b[2];
+  memcpy(a, one, sizeof(a));
+  memcpy(b, other, sizeof(b));
+  volatile const uint64_t differ = (a[0] ^ b[0]) | (a[1] ^ b[1]);
+  return differ == 0;
+}
+
 int mbedtls_gcm_auth_decrypt(mbedtls_gcm_context* ctx, size_t length, const unsigned char* iv,
                              size_t iv_len, const unsigned char* add, size_t add_len,
                              const unsigned char* tag, size_t tag_len, const unsigned char* input,
@@ -68,7 +81,7 @@ int mbedtls_gcm_auth_decrypt(mbedtls_gcm_context* ctx, size_t length, const unsi
   const int ret = mbedtls_gcm_crypt_and_tag(ctx, MBEDTLS_GCM_DECRYPT, length, iv, iv_len, add,
                                             add_len, input, output, tag_len, expected);
   if (ret != 0) return ret;
-  if (mbedtls_ct_memcmp(tag, expected, tag_len) != 0) {
+  if (!tags_match(tag, expected, tag_len)) {
     if (length != 0) mbedtls_platform_zeroize(output, length);
     return MBEDTLS_ERR_GCM_AUTH_FAILED;
   }

@@ -118,14 +118,15 @@ static int imb_crypt(void* state, int mode, size_t length, const unsigned char* 
   struct state* s = state;
   struct gcm_context_data stream;
   unsigned char full_tag[16];
+  unsigned char* const where = tag_len == sizeof(full_tag) ? tag : full_tag;
   if (iv_is_bad(iv_len) || length > MAX_MESSAGE) return MBEDTLS_ERR_GCM_BAD_INPUT;
   if (iv_len == 12 && add_len != 0 && length != 0) { /* every record */
     (mode == MBEDTLS_GCM_ENCRYPT ? s->routines->seal : s->routines->open)(
-        &s->key, &stream, output, input, length, iv, add, add_len, full_tag, 16);
+        &s->key, &stream, output, input, length, iv, add, add_len, where, 16);
   } else {
-    crypt_general(s, &stream, mode, length, iv, iv_len, add, add_len, input, output, full_tag);
+    crypt_general(s, &stream, mode, length, iv, iv_len, add, add_len, input, output, where);
   }
-  memcpy(tag, full_tag, tag_len);
+  if (where != tag) memcpy(tag, full_tag, tag_len);
   return 0;
 }
 

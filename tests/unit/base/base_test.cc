@@ -70,6 +70,9 @@ TEST(Bytes, BigEndianLoadsAndStores) {
   store_be32(bytes, 0x01020384U);
   EXPECT_EQ(bytes, (std::array{std::byte{1}, std::byte{2}, std::byte{3}, std::byte{0x84}}));
   EXPECT_EQ(load_be32(bytes), 0x01020384U);
+  const std::array<std::byte, 8> eight{std::byte{0xfe}, std::byte{2}, std::byte{3}, std::byte{4},
+                                       std::byte{5},    std::byte{6}, std::byte{7}, std::byte{8}};
+  EXPECT_EQ(load_be64(eight), 0xfe02030405060708U);
   EXPECT_EQ(load_be16(Bytes(bytes).subspan(2)), 0x0384);
   store_be16(bytes, 0xfffe);
   EXPECT_EQ(load_be32(bytes), 0xfffe0384U);

@@ -265,6 +265,33 @@ TEST(DtlsRecordView, RefusesWhatIsNotThere) {
   }
 }
 
+TEST(DtlsRecordView, OfALoneRecordIsToldTheSameInLessTime) {
+  const Datagram id = bytes({1, 2, 3, 4, 5, 6, 7, 8});
+  const auto with_id = lone_record(record(25, 1, id, Datagram(30)), 8);
+  ASSERT_TRUE(with_id);
+  EXPECT_TRUE(with_id->has_cid);
+  EXPECT_EQ(1u, with_id->epoch);
+  EXPECT_EQ(0x010203040506u, with_id->sequence);
+  EXPECT_EQ(21u, with_id->header);
+  const Datagram plain = record(23, 258, {}, Datagram(30));
+  const auto without = lone_record(plain, 8);
+  ASSERT_TRUE(without);
+  EXPECT_FALSE(without->has_cid);
+  EXPECT_EQ(258u, without->epoch);
+  EXPECT_EQ(13u, without->header);
+
+  EXPECT_FALSE(lone_record(record(25, 1, id, Datagram(30)), 0)) << "no IDs are given";
+  for (const unsigned type : {20U, 21U, 22U, 24U, 26U})
+    EXPECT_FALSE(lone_record(record(type, 1, {}, Datagram(30)), 8)) << type;
+  for (size_t size = 0; size < plain.size(); ++size)
+    EXPECT_FALSE(lone_record(Bytes(plain).first(size), 8)) << size;
+  Datagram two = plain;
+  two.insert(two.end(), plain.begin(), plain.end());
+  EXPECT_FALSE(lone_record(two, 8));
+  EXPECT_FALSE(lone_record(record(25, 1, id, {}), 8));
+  EXPECT_FALSE(lone_record(record(23, 1, {}, {}), 8));
+}
+
 TEST(DtlsRecordView, WholeRecordsEndWhereTheDamageBegins) {
   Datagram train = record(22, 0, {}, Datagram(10));
   const size_t one = train.size();
