@@ -24,7 +24,7 @@ constexpr size_t kBatchBytes = 64U << 10;
 // What a session's queue takes: jumbo frames. Of a slot, only the pages that are used cost memory.
 constexpr size_t kMaxQueuedPacket = 9216;
 // What one turn of the loop takes from the TUN before everybody else gets a turn.
-constexpr size_t kTurnBytes = 512U << 10;
+constexpr size_t kTurnBytes = 128U << 10;
 constexpr Duration kTick = std::chrono::milliseconds(500);
 // Due times of UDP channels closer together than this are dealt with in one go.
 constexpr Duration kUdpGranularity = std::chrono::milliseconds(10);

@@ -11,7 +11,7 @@ namespace culvert::tunnel {
 namespace {
 
 // What one turn of the loop takes from the socket before everybody else gets a turn.
-constexpr size_t kTurnBytes = 1U << 20;
+constexpr size_t kTurnBytes = 128U << 10;
 
 // As ==, but asked for each record: in the order in which paths differ, and without loops.
 bool is_same(const net::UdpPath& a, const net::UdpPath& b) {
