@@ -15,7 +15,7 @@ constexpr uint8_t kTrain = 1;
 // After this much the sink passes on what it has, and the ring's memory is free again.
 constexpr size_t kBatchBytes = 64U << 10;
 // What one turn of the loop takes before everybody else gets a turn.
-constexpr size_t kTurnBytes = 128U << 10;
+constexpr size_t kTurnBytes = 256U << 10;
 // The memory of all rings together, of which only what is used is ever touched.
 constexpr size_t kAllRings = 64U << 20;
 constexpr size_t kLargestRing = 4U << 20;

@@ -49,7 +49,7 @@ class Handover {
 
   // Readable when take() has something to do; to be polled, not read.
   [[nodiscard]] int wake_fd(size_t to) const { return inboxes_[to].wake.get(); }
-  // One turn: what is there, but not much more than 128 KB; then the descriptor stays readable.
+  // One turn: what is there, but not much more than 256 KB; then the descriptor stays readable.
   void take(size_t to, Sink& sink);
 
  private:

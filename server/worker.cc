@@ -247,6 +247,9 @@ void Worker::route(std::span<const MutableBytes> packets, std::span<TunnelSessio
       pass_on(target, packets[i]);
     }
   }
+}
+
+void Worker::route_end() {
   if (std::exchange(passed_on_, false)) place_.handover->publish(place_.number);
 }
 

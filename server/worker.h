@@ -78,6 +78,7 @@ class Worker final : private tunnel::Router,
 
   void route(std::span<const MutableBytes> packets,
              std::span<tunnel::TunnelSession*> sessions) override;
+  void route_end() override;
   void pass_on(const Target& target, MutableBytes packet);
 
   void on_channel_end(tunnel::TunnelSession& session, const tunnel::ChannelEnd& end) override;

@@ -49,6 +49,8 @@ class Router {
   // For each packet the session of this thread that it goes to; nullptr: none, and the router has
   // done with it what is to be done. One call a batch; must not allocate.
   virtual void route(std::span<const MutableBytes> packets, std::span<TunnelSession*> sessions) = 0;
+  // No more batches in this turn of the loop: what route() has passed on may go.
+  virtual void route_end() {}
 };
 
 class TunnelObserver {
@@ -231,7 +233,7 @@ class Tunnel {
  private:
   friend class TunnelSession;
   void on_tun_readable();
-  void distribute();
+  size_t distribute();
   void join_turn(TunnelSession& session);
   void chain(TunnelSession& owner, uint16_t index);
   void add_from_kernel(TunnelSession& owner, MutableBytes packet);
